@@ -202,7 +202,8 @@ TEST(what_others_lack_is_given_back_soon)
         open_pooled(&e[k], p[k], 3000);
     uint32_t kept = take_pages(&e[0], p[0], 10), large = take_pages(&e[0], p[0], 900);
     ep_let_block(&e[0], large);
-    CHECK(ep_tend_pool(&e[0], rb_now() + EP_SHORT_NS) <= rb_now() + 2 * EP_SHORT_NS); /* it looks whether others lack it */
+    /* it looks whether others lack it */
+    CHECK(ep_tend_pool(&e[0], rb_now() + EP_SHORT_NS) <= rb_now() + 2 * EP_SHORT_NS);
     EQUAL(rb_load(&e[0].up->pool_reserved), 910 * EP_PAGE);
     EQUAL(ep_take_block(&e[1], 800 * EP_PAGE, &index), EP_BLOCK_FULL);
     settle(w);

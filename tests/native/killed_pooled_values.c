@@ -1,5 +1,6 @@
-/* The dispatcher is killed while a payload in a pool waits for who looks: kept, for who comes late, in a mailbox, or for space
- * in a ring. Its block comes back when it is not there any more and all have looked, and never before (killed.h). */
+/* The dispatcher is killed while a payload in a pool waits for who looks: kept, for who comes late, in a mailbox, or
+ * for space in a ring. Its block comes back when it is not there any more and all have looked, and never before
+ * (killed.h). */
 #include "killed.h"
 #include "pooled.h"
 
@@ -307,7 +308,8 @@ static void prepare_mail_ends(struct stage *s)
 {
     prepare_mailing(s);
     settle(s->w);
-    log_interest(s->a, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = mail_reader.mailboxes[0]->interest}, "", "");
+    uint64_t id = mail_reader.mailboxes[0]->interest;
+    log_interest(s->a, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = id}, "", "");
     tell_interests(s->a);
 }
 

@@ -1,13 +1,14 @@
 /* Pools: memory of an endpoint's for payloads that are too large for rings. A block of it is sent with one record, its
- * use, and each copy of that record is a share of the block: one that a receiver has or is to have (share.h), or a value
- * that is kept. Once the record is consumed and no share is left, DOWN.returned of its owner says so: the block is free.
+ * use, and each copy of that record is a share of the block: one that a receiver has or is to have (share.h), or a
+ * value that is kept. Once the record is consumed and no share is left, DOWN.returned of its owner says so: the block
+ * is free.
  *
  * Uses and shares are counted here alone. They follow from what stands in shared memory, so a successor counts anew
  * (recount.h).
  *
  * A pool may outlive its endpoint: an orphan, whose name is removed when its last share ends. Until then only what has
- * shares counts against `pool_total_bytes`. The memory of the rest goes, by the control plane, once the endpoint looks at
- * it no more: it says so when it closes, by `bytes` of the block (ep_vacate_pool), and has given back what was free.
+ * shares counts against `pool_total_bytes`. The memory of the rest goes, by the control plane, once the endpoint looks
+ * at it no more: it says so when it closes, by `bytes` of the block (ep_vacate_pool), and has given back what was free.
  *
  * Offers: dp_open_pool, dp_map_pool, dp_pool_of; dp_check_block; dp_hold_block, dp_drop_block; dp_records_consumed;
  *         dp_leave_pool, dp_add_orphan, dp_end_orphan, dp_close_pools; dp_read_block. */
@@ -96,7 +97,8 @@ static inline uint64_t dp_pool_most(const struct dp_forwarder *f, const struct d
 }
 
 /* These blocks of a pool, by where they lie: how many. */
-static inline uint32_t dp_sort_blocks(const struct dp_pool *pool, const uint8_t these[SB_BLOCKS], uint16_t order[SB_BLOCKS])
+static inline uint32_t dp_sort_blocks(const struct dp_pool *pool, const uint8_t these[SB_BLOCKS],
+                                      uint16_t order[SB_BLOCKS])
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < SB_BLOCKS; i++) {
@@ -113,12 +115,15 @@ static inline uint32_t dp_sort_blocks(const struct dp_pool *pool, const uint8_t 
 static inline void dp_free_pages(struct dp_forwarder *f, const struct dp_pool *pool, uint64_t from, uint64_t to)
 {
     if (from < to)
-        dp_notify(&f->orders, &(struct dp_notice){.kind = DP_UNUSED_PAGES, .slot = pool->slot, .generation = pool->generation,
-                                                  .from = SB_POOL_DATA + from * DP_PAGE, .bytes = (to - from) * DP_PAGE});
+        dp_notify(&f->orders, &(struct dp_notice){.kind = DP_UNUSED_PAGES,
+                                                  .slot = pool->slot,
+                                                  .generation = pool->generation,
+                                                  .from = SB_POOL_DATA + from * DP_PAGE,
+                                                  .bytes = (to - from) * DP_PAGE});
 }
 
-/* Of these pages of an orphan those that nobody holds. Others may have all that nobody holds of it. Nothing, where it is not
- * known where that lies: after an adoption. */
+/* Of these pages of an orphan those that nobody holds. Others may have all that nobody holds of it. Nothing, where it
+ * is not known where that lies: after an adoption. */
 static inline void dp_trim_orphan(struct dp_forwarder *f, struct dp_pool *pool, uint64_t from, uint64_t to)
 {
     uint8_t held[SB_BLOCKS];
@@ -162,7 +167,8 @@ static inline void dp_end_orphan(struct dp_forwarder *f, struct dp_pool *pool)
     *at = pool->next;
     dp_give_back(f, pool->pages);
     rb_store(&f->bus->pools_left, rb_load(&f->bus->pools_left) - 1);
-    dp_notify(&f->orders, &(struct dp_notice){.kind = DP_UNUSED_POOL, .slot = pool->slot, .generation = pool->generation});
+    dp_notify(&f->orders,
+              &(struct dp_notice){.kind = DP_UNUSED_POOL, .slot = pool->slot, .generation = pool->generation});
     if (pool->head)
         dp_unmap_head(pool->head, SB_POOL_DATA);
     free(pool);
@@ -279,7 +285,8 @@ static inline void dp_leave_pool(struct dp_forwarder *f, struct dp_port *port)
     if (!pool) { /* it may have been about to make one, of which a name is left */
         dp_give_back(f, port->pool_pages);
         port->pool_pages = 0;
-        dp_notify(&f->orders, &(struct dp_notice){.kind = DP_UNUSED_POOL, .slot = port->slot, .generation = port->generation});
+        dp_notify(&f->orders,
+                  &(struct dp_notice){.kind = DP_UNUSED_POOL, .slot = port->slot, .generation = port->generation});
         return;
     }
     memset(pool->on_its_way, 0, sizeof pool->on_its_way); /* of one that was quarantined they never come */
@@ -311,8 +318,8 @@ static inline void dp_close_pools(struct dp_forwarder *f)
     f->orphans = NULL;
 }
 
-/* The first bytes of a payload, how many there are, 0 where the block may have been used again. Not by a mapping, since the
- * file may have a hole or an end there. */
+/* The first bytes of a payload, how many there are, 0 where the block may have been used again. Not by a mapping, since
+ * the file may have a hole or an end there. */
 static inline uint32_t dp_read_block(struct dp_forwarder *f, const struct sb_block *b, uint8_t *to, uint64_t most)
 {
     char name[160];

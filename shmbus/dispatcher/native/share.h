@@ -1,7 +1,7 @@
 /* Shares: which blocks a receiver has, or is to have. One begins when a record with SB_POOLED is published in a ring of
  * the receiver's, or comes into a mailbox of its; it lasts while that stands there, and after that while the receiver's
- * own table in POOL has it. The receiver enters it there before it takes the record, and clears it when nobody looks any
- * more; in between it says nothing.
+ * own table in POOL has it. The receiver enters it there before it takes the record, and clears it when nobody looks
+ * any more; in between it says nothing.
  *
  * What is given back leaves with a record of its receiver's, which clears the entry once that is published. So a share
  * that is found ended is dropped only when what the receiver had published by then is forwarded.
@@ -140,20 +140,21 @@ static inline bool dp_is_in_mailbox(const struct dp_port *port, const struct dp_
     const struct sb_had *had = &port->up->had[sb_share_mailbox(s->share)];
     if (!s->mailed)
         return false;
-    uint64_t whom = rb_load_acquire(&had->whom), taken = rb_load_acquire(&had->taken); /* what it took by then is entered */
+    uint64_t whom = rb_load_acquire(&had->whom);
+    uint64_t taken = rb_load_acquire(&had->taken); /* what it took by then is entered */
     return rb_load(&had->whom) != whom || (uint16_t)sb_whom_generation(whom) != s->share >> 48 ||
            sb_share_number(s->share) > taken;
 }
 
-/* Does the record stand where it was given, and is for it? `taken`: up to where the receiver has taken, of each ring. */
+/* Does the record stand where it was given, and is for it? `taken`: up to where the receiver has taken of each ring. */
 static inline bool dp_is_there(const struct dp_port *port, const struct dp_share *s, const uint64_t taken[SB_RINGS_IN])
 {
     uint64_t ring = (s->share & 7) - 1;
     return ring < SB_RINGS_IN ? !s->revoked && (s->share & ~7ull) >= taken[ring] : dp_is_in_mailbox(port, s);
 }
 
-/* Of one that closes, which clears its table before it says so: has it this message in hand, or let go and not done? That may
- * have to be handed on. */
+/* Of one that closes, which clears its table before it says so: has it this message in hand, or let go and not done?
+ * That may have to be handed on. */
 static inline bool dp_leaves_undone(const struct dp_port *port, const struct dp_share *s)
 {
     uint64_t position = s->share & ~7ull;
@@ -171,7 +172,8 @@ static inline bool dp_leaves_undone(const struct dp_port *port, const struct dp_
 /* Up to where the receiver has taken, of this ring: what it had taken by then is entered by now. */
 static inline uint64_t dp_taken_of(const struct dp_port *port, int ring)
 {
-    uint64_t tail = rb_load_acquire(&port->up->incoming[ring].tail), taken = rb_load_acquire(&port->up->incoming[ring].taken);
+    uint64_t tail = rb_load_acquire(&port->up->incoming[ring].tail);
+    uint64_t taken = rb_load_acquire(&port->up->incoming[ring].taken);
     return taken < tail ? tail : taken;
 }
 
@@ -205,10 +207,11 @@ static inline void dp_sweep_shares(struct dp_forwarder *f, struct dp_port *port)
     struct dp_pool *pool = enters ? dp_open_pool(port) : NULL;
     const struct sb_pool *table = pool ? dp_map_pool(f, pool) : NULL;
     uint32_t ended = 0;
-    rb_fence_seq(); /* with the receiver's entry of what it found in a mailbox, or in a ring, and its second look there */
+    rb_fence_seq(); /* with the receiver's entry of what it found in a mailbox or a ring, and its second look there */
     for (uint32_t i = 0; i < s->count; i++) {
         struct dp_share *one = &s->list[i];
-        if (one->until != SB_NOWHERE || dp_is_there(port, one, taken) || (enters && (!table || dp_is_entered(table, one))) ||
+        if (one->until != SB_NOWHERE || dp_is_there(port, one, taken) ||
+            (enters && (!table || dp_is_entered(table, one))) ||
             dp_leaves_undone(port, one))
             continue;
         one->until = SB_NOWHERE - 1;

@@ -72,7 +72,7 @@ cdef class Decoding:
         return self._recent(m.data())
 
     cdef object _array(self, Share share, object viewable):
-        """The array that is the whole payload, where it lies. None: it may be something else, and the codec finds out."""
+        """The array that is the whole payload, where it lies. None: it may be something else; the codec finds out."""
         cdef const uint8_t *data
         cdef uint64_t size
         cdef Lone lone = self._lone  # mostly the one before was like it

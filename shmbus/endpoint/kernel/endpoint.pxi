@@ -82,9 +82,9 @@ cdef class EndpointCore:
         where the block raises, it is given back instead.
 
         Not initialised: an earlier payload of this endpoint may still stand there. `align`: it begins at a multiple of
-        so many bytes, a power of two, 4096 at most; a receiver's copy of it of 64 in any case. `timeout`: seconds to wait for memory, and again for space in this
-        endpoint's ring. `retain`, `urgent`: as with `publish`. Raises `InvalidSetting`, and like `publish`; what has to
-        wait is raised when the block is entered, or left.
+        so many bytes, a power of two, 4096 at most; a receiver's copy of it of 64 in any case. `timeout`: seconds to
+        wait for memory, and again for space in this endpoint's ring. `retain`, `urgent`: as with `publish`. Raises
+        `InvalidSetting`, and like `publish`; what has to wait is raised when the block is entered, or left.
         """
         return lend_bytes(self._outbox, type, nbytes, align, retain, urgent, timeout)
 

@@ -45,8 +45,8 @@ cdef class Loan:
 
     @property
     def array(self):
-        """The memory as the array that was asked for, not initialised; of a loan of bytes, as an array of those. Raises like
-        `data`."""
+        """The memory as the array that was asked for, not initialised; of a loan of bytes, as an array of those. Raises
+        like `data`."""
         self._require_lent()
         if self._array is None:
             if self._blank is None:
@@ -126,8 +126,8 @@ cdef class Loan:
 
     def publish(self):
         """Publish it now, rather than at the end of the block. From here on nobody may write there: `array` becomes
-        read-only, and `data` is released unless other views of it are alive. While any is alive, the memory is not used again.
-        Raises like `Endpoint.publish`; then it is still lent."""
+        read-only, and `data` is released unless other views of it are alive. While any is alive, the memory is not used
+        again. Raises like `Endpoint.publish`; then it is still lent."""
         cdef ep_message m
         cdef sb_block block
         self._require_lent()
@@ -169,8 +169,8 @@ cdef class Loan:
         return 0
 
     def discard(self):
-        """Give it back: nothing is published. Harmless if that is over. Raises `ValueError` while another thread publishes
-        it."""
+        """Give it back: nothing is published. Harmless if that is over. Raises `ValueError` while another thread
+        publishes it."""
         if self._state == LOAN_PUBLISHING:
             self._require_lent()  # raises
         if self._state == LOAN_ASKED or self._state == LOAN_LENT:
@@ -192,7 +192,9 @@ cdef class Loan:
         return f"<loan of {self.nbytes} bytes for {self.type!r}, {how}>"
 
 
-cdef Loan lend_bytes(Outbox outbox, str type, object nbytes, object align, object retain, object urgent, object timeout):
+cdef Loan lend_bytes(
+    Outbox outbox, str type, object nbytes, object align, object retain, object urgent, object timeout
+):
     """A loan of so many bytes. Raises `InvalidSetting`, `InvalidType`, `MessageTooLarge`."""
     if not is_size(nbytes):
         raise InvalidSetting(setting="nbytes", value=nbytes, reason="it is no number of bytes",

@@ -282,8 +282,8 @@ cdef class Message:
         count = self._share.views if self._share is not None else self._viewed.views if self._viewed is not None else 0
         if count:
             views = "1 view" if count == 1 else f"{count} views"
-            raise BufferError(f"{views} of the payload of {self.type!r} still in use, such as arrays: drop them, or copy "
-                              "what is needed for longer")
+            raise BufferError(f"{views} of the payload of {self.type!r} still in use, such as arrays: drop them, or "
+                              "copy what is needed for longer")
         self._size, self._released = self.bytes_of(), True
         if self._position == SB_NOWHERE:
             self._drop()

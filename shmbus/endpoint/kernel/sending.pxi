@@ -254,8 +254,8 @@ cdef class Outbox:
         return encoding
 
     cdef Elements _fill_array(self, ep_message *m, object array):
-        """Likewise of an array that is the payload, which is copied from where it is. None: it is none of those that can
-        be copied as they lie."""
+        """Likewise of an array that is the payload, which is copied from where it is. None: it is none of those that
+        can be copied as they lie."""
         cdef Elements elements = Elements.__new__(Elements)
         cdef ArrayHead head = self._array_head
         cdef bint fortran
@@ -355,8 +355,9 @@ cdef class Outbox:
         return sent
 
     cdef bint try_place(self, ep_message *m, uint32_t *number, sb_block *block, Lack *lack) except -1:
-        """Copy the payload of a message that is `pooled` into a block, if its ring, as far as it is known, has space for
-        it then: it can be put like others, and the block is given back. False where there is no space, or no block."""
+        """Copy the payload of a message that is `pooled` into a block, if its ring, as far as it is known, has space
+        for it then: it can be put like others, and the block is given back. False where there is no space, or no
+        block."""
         cdef ep_endpoint *e = self._connection.e
         cdef uint64_t length = ep_record_length(m) - m.size + sizeof(sb_block)
         cdef bint space

@@ -50,8 +50,8 @@ cdef class Share:
 
 
     cdef void settle(self, bint yields) noexcept:
-        """It was just entered, and nobody else knows it: now it is copied where it is to be. `yields`: other threads may
-        run meanwhile."""
+        """It was just entered, and nobody else knows it: now it is copied where it is to be. `yields`: other threads
+        may run meanwhile."""
         if self.at.first:
             ep_wake_watcher()      # which unmaps that pool one day
         if not ep_copies_share(self.at):
@@ -64,8 +64,8 @@ cdef class Share:
 
 
 cdef Share free_share():
-    """To be filled in: made before anything is entered or taken, since there may be no memory. It has no cycles, so this
-    runs no Python code, and may be done under the lock. None: no memory."""
+    """To be filled in: made before anything is entered or taken, since there may be no memory. It has no cycles, so
+    this runs no Python code, and may be done under the lock. None: no memory."""
     try:
         return Share.__new__(Share)
     except MemoryError:

@@ -73,7 +73,7 @@ struct ep_endpoint {
 
     struct ep_pool *pool;               /* NULL: none was needed yet; see pool.h */
     struct ep_shares *shares;           /* likewise; see share.h */
-    int unmapped;                       /* why the pool of what is next cannot be mapped: an errno. 0: it was not tried */
+    int unmapped;                       /* why the pool of what is next cannot be mapped: an errno. 0: was not tried */
     uint64_t part_length, part_pages;   /* what parts of replies lack, see ep_want_part_space; 0: nothing */
     uint64_t event_block;               /* pages of the block for which the event is to be rung; 0: none */
 

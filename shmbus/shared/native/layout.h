@@ -283,8 +283,8 @@ struct sb_bus { /* the segment BUS, followed by its rows */
 
     /* Pools, see dispatcher/native/pool.h. */
     rb_word pools_granted;      /* dispatcher: bytes that all pools together may have reserved */
-    rb_word pools_short;        /* dispatcher: bytes that endpoints want reserved and may not have, since others have them: who
-                                 * has what it does not use gives it back soon */
+    rb_word pools_short;        /* dispatcher: bytes that endpoints want reserved and may not have, since others have
+                                 * them: who has what it does not use gives it back soon */
     rb_word pools_left;         /* dispatcher: pools whose endpoint has gone, and of which somebody holds something */
     rb_word fits[SB_RINGS_IN];  /* dispatcher: bytes of the largest record that fits the incoming rings of all endpoints
                                  * that may get one; 0: none may. What is larger travels by a pool */
