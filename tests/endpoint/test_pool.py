@@ -359,6 +359,21 @@ def test_one_that_would_rather_lose_loses_at_once(bus: shmbus.Bus, attach: Attac
     assert message.lost == 18
 
 
+@pytest.mark.bus(pool_bytes=8 * LARGE, pool_total_bytes=4 * LARGE, block_timeout=300)
+@pytest.mark.parametrize("size", [LARGE // 2, 3 * LARGE])
+def test_one_that_would_rather_lose_delays_nobody_however_large_payloads_are(
+    bus: shmbus.Bus, attach: Attach, size: int
+) -> None:
+    source, idle, busy = attach("source"), attach("idle"), attach("busy")
+    idle.subscribe("x", overflow="drop_newest")
+    busy.subscribe("x")
+    for _ in range(4):
+        source.publish("x", bytes(size), timeout=60)
+        assert size_at(busy) == size
+    lost = info(bus, "idle").lost_by
+    assert (lost.dropped, lost.slow, info(bus, "busy").lost) == (2 if size < LARGE else 3, 0, 0)
+
+
 @pytest.mark.bus(pool_bytes=4 * LARGE, block_timeout=0.1)
 def test_work_in_a_pool_is_never_taken_away(bus: shmbus.Bus, attach: Attach) -> None:
     source, idle = attach("source"), attach("idle")

@@ -154,6 +154,11 @@ TEST(what_is_lost_so_is_counted_once_though_it_dies)
     }
 }
 
+static bool page_is_free(const struct peer *p, uint32_t index)
+{
+    return rb_load(&p->down->returned[index]) == rb_load(&p->pool->blocks[index].use);
+}
+
 TEST(who_would_rather_lose_has_a_quarter_of_a_pool_untaken_and_nobody_waits)
 {
     struct world *w = new_world();
@@ -173,7 +178,8 @@ TEST(who_would_rather_lose_has_a_quarter_of_a_pool_untaken_and_nobody_waits)
     CHECK(rb_load(&tap->down->lost_by[SB_LOSS_DROPPED]) >= POOL_PAGES * 3 / 4);
     EQUAL(rb_load(&busy->down->lost), 0);
     CHECK(!(rb_load(&w->f->rows[idle->slot].health) & SB_SLOW));
-    CHECK(take_shared(idle, &m)); /* what it looks at is not untaken */
+    CHECK(take(tap, &m) && take(tap, &m)); /* for each of two it had one */
+    CHECK(take_shared(idle, &m));          /* what it looks at is not untaken */
     put_page(a, "x", POOL_PAGES - 1);
     EQUAL(rb_load(&idle->down->lost), POOL_PAGES * 3 / 4);
     for (uint32_t i = 1; i < POOL_PAGES / 4; i++)
@@ -181,6 +187,61 @@ TEST(who_would_rather_lose_has_a_quarter_of_a_pool_untaken_and_nobody_waits)
     CHECK(take(idle, &m));
     EQUAL(m.header.lost, POOL_PAGES * 3 / 4);
     close_world(w);
+}
+
+TEST(those_who_would_rather_lose_share_a_quarter_of_a_pool_and_the_first_leaves_some_to_the_others)
+{
+    struct world *w = new_world();
+    struct peer *a = join_pooled(w, "a"), *idle[3];
+    for (uint32_t i = 0, page = 0; i < 3; i++) {
+        idle[i] = join_pooled(w, (const char *[]){"first", "second", "third"}[i]);
+        subscribe_lossy(idle[i], "x");
+        for (uint32_t k = 0; k < POOL_PAGES / 4 + 1; k++, page++) {
+            while (!page_is_free(a, page % POOL_PAGES))
+                page++;
+            put_page(a, "x", page % POOL_PAGES);
+        }
+        if (i == 1)
+            hand_over(w);
+    }
+    EQUAL(in_use(a), POOL_PAGES / 4 + POOL_PAGES / 8 + 1);
+    EQUAL(rb_load(&idle[0]->down->lost_by[SB_LOSS_DROPPED]), 3 * (POOL_PAGES / 4 + 1) - POOL_PAGES / 4);
+    EQUAL(rb_load(&w->bus->lost_by[SB_LOSS_SLOW]), 0);
+    close_world(w);
+}
+
+TEST(what_one_that_would_rather_lose_has_goes_at_once_where_a_sender_waits)
+{
+    for (int how = 0; how < 4; how++) { /* 0: how it is; 1: after an adoption; 2: beside what yields; 3: in vain */
+        struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20});
+        struct peer *a = join_pooled(w, "a"), *idle = join_pooled(w, "idle"), *patient = join_pooled(w, "patient");
+        struct message m;
+        subscribe_lossy(idle, "x");
+        if (how == 3)
+            subscribe(patient, "y");
+        struct sb_block large = block_at(a, 0, POOL_PAGES / 2 * DP_PAGE), other = block_at(a, POOL_PAGES - 1, DP_PAGE);
+        uint16_t retain = how == 2 ? SB_RETAIN : 0;
+        CHECK(put_block(a, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW | retain}, "x", &large));
+        flush(a);
+        settle(w);
+        if (how == 3)
+            CHECK(put_block(a, SB_DATA, (struct sb_record){.kind = SB_EVENT, .flags = SB_RAW}, "y", &other));
+        flush(a);
+        settle(w);
+        if (how == 1)
+            hand_over(w);
+        advance(w, 10 * SECOND);
+        CHECK(!is_returned(a, &large));
+        rb_store_seq(&a->up->pool_need, POOL_PAGES);
+        advance(w, 100 * MILLISECOND);
+        EQUAL(is_returned(a, &large), how != 3);
+        EQUAL(rb_load(&idle->down->lost_by[SB_LOSS_DROPPED]), how != 3);
+        EQUAL(rb_load(&w->bus->lost_by[SB_LOSS_SLOW]), 0);
+        CHECK(!(rb_load(&w->f->rows[idle->slot].health) & SB_SLOW));
+        CHECK(take(idle, &m));
+        EQUAL(m.header.interests, how == 3 ? SB_PLAIN : 0);
+        close_world(w);
+    }
 }
 
 TEST(who_would_rather_lose_gets_what_it_has_nothing_beside_however_large)

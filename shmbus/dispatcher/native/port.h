@@ -63,6 +63,7 @@ struct dp_share { /* of a block, see share.h */
     uint16_t place;     /* of the receiver's entry, plus one; 0: not known */
     bool mailed;        /* it stands in a mailbox */
     bool revoked;       /* its record is for nobody any more, see revoke.h */
+    bool lossy, judged; /* its receiver would rather lose it; that was looked up, see lossy.h */
     uint64_t given_ns;  /* when it began */
 };
 

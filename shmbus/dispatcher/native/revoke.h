@@ -11,6 +11,9 @@
  * Where a sender may not have more since all pools together have too much, what has not been taken of any pool keeps it
  * waiting: its owner gives back what returns.
  *
+ * Who would rather lose (lossy.h) is not waited for: what that has not taken of the sender's own pool goes first and at once,
+ * unless others hold so much that it would not help.
+ *
  * Plain events alone, and what observers get: what groups and handlers get is work, which nobody takes away from them, and
  * mailboxes have a rule of their own.
  *
@@ -51,7 +54,7 @@ static inline void dp_revoke(struct dp_forwarder *f, struct dp_port *port, uint3
 {
     struct dp_port *to = dp_receiving(f, port);
     const struct dp_span no_records = {.source = to, .from = SB_NOWHERE, .to = SB_NOWHERE}; /* as in dp_end_mailboxes */
-    enum sb_loss why = h->kind == SB_TAP ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
+    enum sb_loss why = dp_is_lossy(f, port, &port->shares.list[i]) ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
     bool lost = !dp_is_backlog(port) || !dp_had_as_kept(dp_backlog_of(f, port), h);
     if (lost)
         dp_count_lost(f, to, why, 1, &no_records, rb_load(&to->down->mailbox_lost), 0);
@@ -66,14 +69,14 @@ static inline void dp_revoke(struct dp_forwarder *f, struct dp_port *port, uint3
         dp_emit_lost(f, to, why, h, sb_type_of(record), sb_payload_size(h, record), dp_sender_name(f, h));
 }
 
-/* Count all that has not been taken of this pool as lost; what its receiver takes meanwhile it may have all the same, which is
- * counted once too often then. */
-static inline void dp_revoke_from(struct dp_forwarder *f, struct dp_port *port, const struct dp_pool *pool)
+/* Count all that has not been taken of this pool as lost (`lossy`: that came to one that would rather lose it); what its
+ * receiver takes meanwhile it may have all the same, which is counted once too often then. */
+static inline void dp_revoke_from(struct dp_forwarder *f, struct dp_port *port, const struct dp_pool *pool, bool lossy)
 {
     struct sb_record h;
     for (uint32_t i = port->shares.count; i--;) {
         uint8_t *record = dp_revocable(port, &port->shares.list[i], pool, &h);
-        if (record)
+        if (record && (!lossy || dp_is_lossy(f, port, &port->shares.list[i])))
             dp_revoke(f, port, i, record, &h);
     }
     if (dp_is_backlog(port))
@@ -118,7 +121,7 @@ static inline void dp_free_pool_of(struct dp_forwarder *f, struct dp_port *sourc
         return;
     if (to->slow || until <= f->now) {
         dp_set_slow(to, true);
-        dp_revoke_from(f, port, dp_waits_for(source));
+        dp_revoke_from(f, port, dp_waits_for(source), false);
     } else if (until < f->next_deadline) {
         f->next_deadline = until;
     }
@@ -134,6 +137,50 @@ static inline void dp_free_pool(struct dp_forwarder *f, struct dp_port *source)
         dp_free_pool_of(f, source, port);
 }
 
+/* How often the blocks of this pool are there, untaken, for receivers that would rather lose them. False: never. */
+static inline bool dp_count_lossy(struct dp_forwarder *f, const struct dp_pool *pool, uint32_t lossy[SB_BLOCKS])
+{
+    struct dp_sharers sharers = {.left = f->catching_up};
+    struct sb_record h;
+    bool any = false;
+    for (struct dp_port *port; (port = dp_next_sharer(f, &sharers));) {
+        if (!dp_is_backlog(port))
+            dp_sweep_shares(f, port);
+        for (uint32_t i = 0; i < port->shares.count; i++) {
+            struct dp_share *s = &port->shares.list[i];
+            if (!dp_revocable(port, s, pool, &h) || !dp_is_lossy(f, port, s))
+                continue;
+            lossy[s->index]++;
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* Is there place for so many pages in one piece beside what others hold? What is kept, and what stands in mailboxes, yields. */
+static inline bool dp_fits_without(struct dp_forwarder *f, const struct dp_pool *pool, const uint32_t lossy[SB_BLOCKS],
+                                   uint64_t pages)
+{
+    uint8_t rest[SB_BLOCKS], held[SB_BLOCKS];
+    uint16_t order[SB_BLOCKS];
+    dp_find_rest(f, pool, rest);
+    for (uint32_t i = 0; i < SB_BLOCKS; i++)
+        held[i] = !rest[i] && (dp_on_its_way(pool, i) || pool->blocks[i].shares > lossy[i]);
+    uint32_t count = dp_sort_blocks(pool, held, order);
+    return dp_fits_beside(pool, held, order, count, pages, dp_pool_most(f, pool) / DP_PAGE);
+}
+
+/* Its endpoint waits for so many pages of it in one piece. */
+static inline void dp_free_lossy(struct dp_forwarder *f, const struct dp_pool *pool, uint64_t pages)
+{
+    uint32_t lossy[SB_BLOCKS] = {0};
+    if (!dp_count_lossy(f, pool, lossy) || !dp_fits_without(f, pool, lossy, pages))
+        return;
+    struct dp_sharers sharers = {.left = f->catching_up};
+    for (struct dp_port *port; (port = dp_next_sharer(f, &sharers));)
+        dp_revoke_from(f, port, pool, true);
+}
+
 /* Who waits for its pool now, or has since the last look? Senders that try again and again wait all the time. */
 static inline void dp_look_at_pools(struct dp_forwarder *f)
 {
@@ -142,8 +189,10 @@ static inline void dp_look_at_pools(struct dp_forwarder *f)
         if (port->state == SB_ROW_FREE || !dp_open_pool(port))
             continue;
         uint64_t waits = rb_load(&port->up->pool_waits), need = rb_load_seq(&port->up->pool_need);
-        if (need)
+        if (need) {
+            dp_free_lossy(f, port->pool, need);
             dp_yield_pool(f, port->pool, need);
+        }
         if (need || waits != port->pool_waits_seen) {
             port->pool_waits_seen = waits;
             port->pool_waited_ns = f->now;
