@@ -247,6 +247,7 @@ cdef extern from "shmbus/endpoint/native/block.h" nogil:
         EP_BLOCK_FULL
         EP_BLOCK_GROW
     int ep_take_block(ep_endpoint *, uint64_t, uint32_t *)
+    bint ep_block_to_be_had(ep_endpoint *, uint64_t)
     uint8_t *ep_block_memory(const ep_endpoint *, uint32_t)
     void ep_describe_block(const ep_endpoint *, uint32_t, uint64_t, uint64_t, sb_block *)
     bint ep_let_block(ep_endpoint *, uint32_t)
@@ -310,8 +311,6 @@ cdef extern from "shmbus/endpoint/native/hold.h" nogil:
 cdef extern from "shmbus/endpoint/native/want.h" nogil:
     bint ep_data_waits(const ep_endpoint *)
     void ep_want_part_space(ep_endpoint *, uint64_t, uint64_t)
-    void ep_forget_part_space(ep_endpoint *)
-    bint ep_part_has_space(ep_endpoint *)
 
 cdef extern from "shmbus/endpoint/native/limit.h" nogil:
     enum:

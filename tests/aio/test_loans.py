@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,45 @@ async def test_a_task_waits_for_memory_and_others_go_on(bus: shmbus.Bus, attach:
             loan.discard()
         await waiting
         assert (await anext(messages)).size == 950_000
+
+
+async def test_a_part_that_waits_for_memory_is_encoded_once(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    encoded: list[object] = []
+
+    def encode(value: object) -> bytes:
+        encoded.append(value)
+        return bytes(400_000)
+
+    def plain(message: shmbus.Message) -> Iterator[object]:
+        yield object()
+
+    async def asynchronous(message: shmbus.Message) -> AsyncIterator[object]:
+        yield object()
+
+    async def parts(type: str) -> list[int]:
+        return [part.size async for part in client.stream(type, timeout=60)]
+
+    async with (
+        attach("source", settings=SMALL, encode=encode) as source,
+        attach("client") as client,
+    ):
+        source.handle("plain", plain)
+        source.handle("asynchronous", asynchronous)
+        source.handle("echo", lambda message: message.payload)
+        source.start()
+        async with source.loan("x", 900_000) as loan:
+            streams = [asyncio.ensure_future(parts(each)) for each in ("plain", "asynchronous")]
+            async with asyncio.timeout(TIMEOUT):
+                while len(encoded) < 2:
+                    await asyncio.sleep(0.001)
+            await until_waiting(bus, "source")
+            for number in range(20):
+                assert (await client.request("echo", number)).payload == number
+            loan.discard()
+        assert [len(each) for each in await asyncio.gather(*streams)] == [1, 1]
+        assert len(encoded) == 2
 
 
 async def test_of_those_that_wait_for_memory_none_is_passed_by(

@@ -449,6 +449,34 @@ def test_whatever_is_yielded_comes_in_order_and_ends_once(
         eventually(lambda: server._deferred() == 0)
 
 
+def test_a_part_that_takes_long_to_encode_has_the_memory_of_a_kept_value(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    encoded = []
+
+    def encode(value: object) -> bytes:
+        encoded.append(value)
+        time.sleep(0.02)
+        return bytes(600_000)
+
+    small = shmbus.Settings(pool_bytes=1_000_000)
+    server, client = attach("server", settings=small, encode=encode), attach("client")
+
+    @server.handle("parts")
+    def parts(message: shmbus.Message) -> Iterator[object]:
+        yield object()
+
+    def waits() -> int:
+        return next(pool.waits for pool in bus.pools() if pool.endpoint == "server")
+
+    server.publish("kept", bytes(500_000), retain=True)
+    before = waits()
+    server.start()
+    assert [len(part.payload) for part in client.stream("parts", timeout=30)] == [600_000]
+    assert len(encoded) == 1
+    assert waits() == before + 1
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_part_that_waits_for_memory_holds_up_nobody(
     bus: shmbus.Bus, attach: Attach, threads: int

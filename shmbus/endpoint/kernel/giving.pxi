@@ -45,7 +45,7 @@ cdef class Giving:
                 status = self._outflows.put(f, value, together)
                 while status == EP_PART_FULL and not self._outflows.unwanted(f):
                     await self._looped.space(f)
-                    status = self._outflows.put(f, value, False)
+                    status = self._outflows.put_again(f, False)
                 if status == EP_PART_TROUBLE:
                     break
         finally:

@@ -213,11 +213,6 @@ cdef class Job:
             following._gate._begin(following)
 
 
-cdef inline uint64_t least_of(uint64_t a, uint64_t b) noexcept:
-    """Of those that are not 0."""
-    return min(a, b) if a and b else a + b
-
-
 cdef inline int wake(object future) except -1:
     if not future.done():
         future.set_result(None)
@@ -258,7 +253,7 @@ cdef class Looped:
     cdef public object expect    # and: look again then
     cdef public object rearm     # and: watch for what is wanted by now
     cdef set _streams            # of LoopStream: those whose next part a task waits for
-    cdef object _full            # deque of futures, lengths and pages: parts that tasks have no space or no block for
+    cdef list _full              # pairs of future and Outflow: parts that tasks have no space or no block for
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
 
     def __cinit__(self, EndpointCore endpoint not None, int most):
@@ -273,7 +268,7 @@ cdef class Looped:
         self.most = most
         self.queue = deque()
         self._streams = set()
-        self._full = deque()
+        self._full = []
         self._receiving.begun = True
         self._receiving.looped = self
         self._answers.late = deque()
@@ -478,8 +473,8 @@ cdef class Looped:
         cdef uint64_t least = self._connection.e.part_length
         if self._answers.late and not self._answers.block_needs:
             least = self._answers.late_length()
-        for _, length, _ in self._full:
-            least = least_of(least, length)
+        for _, f in self._full:
+            least = least_of(least, 0 if (<Outflow>f)._pages else (<Outflow>f)._length)
         return least
 
     cdef uint64_t _block_pages(self) except? 0xffffffffffffffff:
@@ -487,8 +482,8 @@ cdef class Looped:
         cdef uint64_t least = least_of(self._least(self._needs_block), self._connection.e.part_pages)
         if self._answers.late:
             least = least_of(least, self._answers.block_needs)
-        for _, _, pages in self._full:
-            least = least_of(least, pages)
+        for _, f in self._full:
+            least = least_of(least, (<Outflow>f)._pages)
         return least
 
     cdef uint32_t _want_block(self, uint64_t pages) noexcept:
@@ -586,8 +581,8 @@ cdef class Looped:
             self._wake_streams()
         if self._answers.late and not self._answers.send_late():
             self.expect(self._answers.late_until())
-        while self._full:
-            wake(self._full.popleft()[0])
+        if self._full:
+            self._seek_space()
         self.troubled = self._connection.trouble() & self._connection.minds()
         return self._requests.take_cancelled() if e.cancels_seen != self._requests._cancels_taken else None
 
@@ -649,9 +644,24 @@ cdef class Looped:
     cdef object space(self, Outflow f):
         """What to await until its last record may have space among the replies, or a block."""
         future = self.future()
-        self._full.append((future, 0 if f._pages else f._length, f._pages))
+        self._full.append((future, f))
         self.rearm()
         return future
+
+    cdef int _seek_space(self) except -1:
+        """Tasks go on whose part has some by now, or needs none any more."""
+        cdef Outflows outflows = self._receiving._outflows
+        cdef list full = self._full
+        cdef Outflow f
+        cdef bint over = not self.recoverable
+        self._full = []
+        for future, one in full:
+            f = <Outflow>one
+            if over or outflows.unwanted(f) or outflows.has_space(f):
+                wake(future)
+            elif not future.done():
+                self._full.append((future, f))
+        return 0
 
     cdef int _give(self, Job job, object generator) except -1:
         """A task has returned a generator that is not asynchronous."""

@@ -13,6 +13,11 @@ cdef uint64_t TURN = 1_000_000          # ns after which others have their turn:
 cdef uint64_t FORSAKEN = 1_000_000_000  # ns between looks whether anybody waits for those that were put aside
 
 
+cdef inline uint64_t least_of(uint64_t a, uint64_t b) noexcept:
+    """Of those that are not 0."""
+    return min(a, b) if a and b else a + b
+
+
 cdef inline bint is_generator(object value) except -1:
     return PyGen_CheckExact(value) or (PyIter_Check(value) and isinstance(value, Generator))
 
@@ -30,8 +35,12 @@ cdef class Outflow:
     cdef readonly Message message
     cdef readonly object generator   # None: it has ended
     cdef uint64_t limit_ns       # that it may take from one part to the next; 0: no limit
+    cdef ep_message _part        # the last, encoded
+    cdef object _owner           # of its bytes, until it is sent
+    cdef bint _pooled            # it needs a block,
+    cdef bint _waited            # and had to wait for one
     cdef uint16_t _owes          # kind of what found no space yet: SB_PART, SB_END, SB_ERROR; 0: nothing
-    cdef object _owed            # that part, or the encoded failure
+    cdef bytes _failure          # encoded, of SB_ERROR
     cdef uint64_t _length        # of the last record,
     cdef uint64_t _pages         # and of the block that it could not have; 0: it could
     cdef bint _running           # a thread has it
@@ -53,8 +62,8 @@ cdef class Outflows:
     cdef Threads _threads
     cdef ep_batch_limits _together
     cdef set _all                # of Outflow
-    cdef list _full              # those of them that found no space,
-    cdef uint64_t _retried       # and when they last tried again
+    cdef list _full              # those of them that found no space, and do not try again yet,
+    cdef uint64_t _sought        # and when some was last looked for
     cdef uint64_t _looked        # when they were last looked through
     cdef uint64_t _turned        # when one was last gone on with
 
@@ -95,31 +104,38 @@ cdef class Outflows:
     # What a thread, or a task, does with one that it has --------------------------------------------------------
 
     cdef int put(self, Outflow f, object value, bint together) except -2:
-        """Send a part: EP_PART_SENT, or what is in the way. `together`: more are expected at once. Raises
-        `EncodeError` and `MessageTooLarge`."""
+        """Send a part: EP_PART_SENT, or what is in the way; where that is space, `put_again` is for the same part.
+        `together`: more are expected at once. Raises `EncodeError` and `MessageTooLarge`."""
+        f._owner = self._outbox.fill(&f._part, f.message.type, value, ALONE)
+        self._address(f, &f._part, SB_PART)
+        f._pooled = self._outbox.pooled(&f._part, f.message.type, ALONE)
+        f._waited = False
+        return self.put_again(f, together)
+
+    cdef int put_again(self, Outflow f, bint together) except -2:
+        """Send the part that was encoded last: likewise."""
         cdef ep_endpoint *e = self._connection.e
-        cdef ep_message part
+        cdef ep_message part = f._part
         cdef flag armed = 0
-        cdef int status
+        cdef int status = EP_PART_SENT
         cdef uint32_t number = 0
         cdef sb_block block
-        cdef bint pooled
-        owner = self._outbox.fill(&part, f.message.type, value, ALONE)
-        self._address(f, &part, SB_PART)
-        pooled = self._outbox.pooled(&part, f.message.type, ALONE)
         f._pages = 0
-        if pooled:
+        if f._pooled:
             status = self._place(f, &part, &number, &block)
-            if status != EP_PART_SENT:
-                self._outbox.give_back(owner)
-                return status
-        f._length = ep_record_length(&part)
-        ep_lock(e)
-        status = ep_push_part(e, &f.o, &part, ep_stamp(e), &self._together if together else NULL, &armed)
-        ep_unlock(e)
-        self._outbox.give_back(owner)
-        if pooled:
-            self._outbox.pool.give_back(number)
+        if status == EP_PART_SENT:
+            f._length = ep_record_length(&part)
+            ep_lock(e)
+            status = ep_push_part(e, &f.o, &part, ep_stamp(e), &self._together if together else NULL, &armed)
+            ep_unlock(e)
+            if f._pooled:
+                self._outbox.pool.give_back(number)
+        if status != EP_PART_FULL:
+            self._outbox.give_back(f._owner)
+            f._owner = None
+        elif f._pages and not f._waited:
+            f._waited = True
+            self._connection.count(&e.up.pool_waits)
         if armed:
             ep_arm_watcher(e)
         return status
@@ -174,15 +190,37 @@ cdef class Outflows:
         ep_unlock(self._connection.e)
         return aside
 
+    cdef bint has_space(self, Outflow f) noexcept:
+        """Whether there would be some for its last record, or a block."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef bint there
+        ep_lock(e)
+        there = ep_block_to_be_had(e, f._pages) if f._pages else ep_has_space(e, SB_REPLIES, f._length)
+        ep_unlock(e)
+        return there
+
     cdef int await_space(self, Outflow f) except -1:
-        """Its last record has none: look at it again, later."""
+        """Its last record has none: it tries again when there is some."""
         ep_lock(self._connection.e)
         ep_await_space(self._connection.e, &f.o)
-        ep_want_part_space(self._connection.e, 0 if f._pages else f._length, f._pages)
         ep_unlock(self._connection.e)
-        if f not in self._full:
-            self._full.append(f)
+        self._full.append(f)
+        self._want_space()
         return 0
+
+    cdef void _want_space(self) noexcept:
+        """The least of what those lack that found none: this is when the others look, too."""
+        cdef uint64_t length = 0, pages = 0
+        cdef Outflow f
+        for one in self._full:
+            f = <Outflow>one
+            if f._pages:
+                pages = least_of(pages, f._pages)
+            else:
+                length = least_of(length, f._length)
+        ep_lock(self._connection.e)
+        ep_want_part_space(self._connection.e, length, pages)
+        ep_unlock(self._connection.e)
 
     cdef void make_due(self, Outflow f) noexcept:
         """Somebody shall go on with it, later, unless it has ended."""
@@ -206,12 +244,13 @@ cdef class Outflows:
         if not f._open:
             return 0
         f._open = False
-        f._owed = None
+        f._owner = f._failure = None
         f._owes = 0
         self._all.discard(f)
-        if f in self._full:
-            self._full.remove(f)
         if self._connection.ours():
+            if f in self._full:
+                self._full.remove(f)
+                self._want_space()
             ep_lock(self._connection.e)
             ep_flush(self._connection.e)
             ep_end_outflow(self._connection.e, &f.o)
@@ -302,21 +341,19 @@ cdef class Outflows:
     cdef int _put_or_fail(self, Outflow f, object value, bint together) except -2:
         cdef int status
         try:
-            status = self.put(f, value, together)
+            status = self.put_again(f, together) if f._owes else self.put(f, value, together)
         except (EncodeError, MessageTooLarge, SegmentError) as error:
+            f._owes = 0
             self._close(f)
             return self._fail(f, error)
-        if status == EP_PART_FULL:
-            f._owes, f._owed = SB_PART, value
+        f._owes = SB_PART if status == EP_PART_FULL else 0
         return status
 
     cdef int _put_owed(self, Outflow f) except -2:
         """What found no space before."""
         if f._owes == SB_PART:
-            value = f._owed
-            f._owes, f._owed = 0, None
-            return self._put_or_fail(f, value, False)
-        return self._put_last(f, f._owed)
+            return self._put_or_fail(f, None, False)
+        return self._put_last(f, f._failure)
 
     cdef int _finish(self, Outflow f) except -2:
         return self._put_last(f, None)
@@ -331,7 +368,7 @@ cdef class Outflows:
     cdef int _put_last(self, Outflow f, bytes failure) except -2:
         cdef int status = EP_PART_BROKEN_OFF if not f._open or self.unwanted(f) else self.put_end(f, failure)
         if status == EP_PART_FULL:
-            f._owes, f._owed = SB_END if failure is None else SB_ERROR, failure
+            f._owes, f._failure = SB_END if failure is None else SB_ERROR, failure
         elif status != EP_PART_TROUBLE:
             f.generator = None
             self.leave(f)
@@ -365,8 +402,8 @@ cdef class Outflows:
         return len(self._all) != 0
 
     cdef inline bint any_due(self) except -1:
-        if self._full and rb_now() - self._retried >= TURN:  # messages flood in, and nobody waits
-            self._retry_full()
+        if self._full and rb_now() - self._sought >= TURN:  # messages flood in, and nobody waits
+            self._seek_space()
         return self._connection.e.due != NULL and not self._connection.closing
 
     cdef int turn(self) except -1:
@@ -383,12 +420,11 @@ cdef class Outflows:
         return 0
 
     cdef uint64_t look(self, uint64_t now) except 0:
-        """Before a thread waits: until when at the most. Those that found no space try again, and those that nobody
-        waits for any more end, though the dispatcher had no space to say so."""
+        """Before a thread waits: until when at the most. Those that found no space try again if there is some,
+        and those that nobody waits for any more end, though the dispatcher had no space to say so."""
         cdef Outflow f
-        if self._full or self._connection.e.part_length or self._connection.e.part_pages:
-            if now - self._retried >= AGAIN or not self._full or self._has_space():
-                self._retry_full()
+        if self._full:
+            self._seek_space()
             return now + AGAIN
         if not self._all:
             return NEVER
@@ -402,24 +438,22 @@ cdef class Outflows:
                     ep_unlock(self._connection.e)
         return now + FORSAKEN
 
-    cdef bint _has_space(self) noexcept:
-        """Whether one of those that found none would."""
-        cdef bint there
-        ep_lock(self._connection.e)
-        there = ep_part_has_space(self._connection.e)
-        ep_unlock(self._connection.e)
-        return there
-
-    cdef int _retry_full(self) except -1:
-        """Those that found no space are due."""
+    cdef int _seek_space(self) except -1:
+        """Those for which there is space by now are due, and those that need none any more. What the others lack is
+        wanted all the time: where the dispatcher finds nobody who waits, nothing makes room."""
         cdef list full = self._full
+        cdef Outflow f
+        cdef bint over = <uint64_t>self._connection.trouble() & EP_FOR_GOOD
+        self._sought = rb_now()
         self._full = []
-        self._retried = rb_now()
-        ep_lock(self._connection.e)
-        ep_forget_part_space(self._connection.e)
-        ep_unlock(self._connection.e)
         for one in full:
-            self.make_due(<Outflow>one)
+            f = <Outflow>one
+            if over or self.unwanted(f) or self.has_space(f):
+                self.make_due(f)
+            else:
+                self._full.append(f)
+        if len(self._full) != len(full):
+            self._want_space()
         return 0
 
     def close_all(self):

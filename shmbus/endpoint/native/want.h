@@ -4,7 +4,7 @@
  *   ep_data_waits         is there a message that nobody has taken?
  *   ep_satisfied          is there what it waits for?
  *   ep_store_need         ask the dispatcher to ring once there is space, or a block
- *   ep_want_part_space    who waits for data is to wake for space for a part, too; ep_forget_part_space: no more
+ *   ep_want_part_space    who waits for data is to wake for space for a part, too
  *   ep_take_view, ep_view_changed    the words that can satisfy anybody who waits here; has one of them changed?
  */
 #pragma once
@@ -121,27 +121,18 @@ static inline void ep_store_need(struct ep_endpoint *e, const struct ep_waiter *
         ep_store_block_need(e);
 }
 
-/* A part of a reply found no space in its ring for so long a record, or no block of so many pages: whoever receives
- * goes on with it when there is some. The least of what was asked for counts. */
+/* Of the parts of replies that found no space in their ring for so long a record, or no block of so many pages, the
+ * least; 0: none lacks that. Whoever receives goes on with them when there is some. */
 static inline void ep_want_part_space(struct ep_endpoint *e, uint64_t length, uint64_t pages)
 {
-    if (length && (!e->part_length || length < e->part_length))
-        e->part_length = length;
-    if (pages && (!e->part_pages || pages < e->part_pages))
-        e->part_pages = pages;
-    ep_store_ring_need(e, SB_REPLIES);
-    ep_store_block_need(e);
-    if (e->leader)
-        ep_wake_leader(e); /* it does not look at that yet */
-}
-
-static inline void ep_forget_part_space(struct ep_endpoint *e)
-{
-    if (!e->part_length && !e->part_pages)
+    if (length == e->part_length && pages == e->part_pages)
         return;
-    e->part_length = e->part_pages = 0;
+    e->part_length = length;
+    e->part_pages = pages;
     ep_store_ring_need(e, SB_REPLIES);
     ep_store_block_need(e);
+    if (e->leader && (length || pages))
+        ep_wake_leader(e); /* it does not look at that yet */
 }
 
 struct ep_view {
