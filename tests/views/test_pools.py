@@ -241,7 +241,7 @@ def test_who_has_not_taken_a_request_that_fills_a_pool_is_named(bus_name: str) -
         bus.attach("asker", settings=few) as asker,
         bus.attach("server") as server,
     ):
-        server.handle("frame", len)
+        server.handle("frame", lambda message: message.size)
         future = asker.request_async("frame", bytes(MIB // 2), timeout=60)
         server_has = Holding(endpoint="server", count=1, bytes=MIB // 2)
         eventually(lambda: pool_of("asker", bus).untaken == (server_has,))
