@@ -111,7 +111,8 @@ static inline bool dp_has_its_quarter(struct dp_forwarder *f, struct dp_port *ta
     uint64_t most = dp_pool_most(f, pool);
     uint32_t parts = 1;
     for (struct dp_port *port; (port = dp_next_sharer(f, &sharers));)
-        if (dp_find_untaken(f, port, pool, &all) && (dp_receiving(f, port) != to || !dp_find_untaken(f, port, pool, &own)))
+        if (dp_find_untaken(f, port, pool, &all) &&
+            (dp_receiving(f, port) != to || !dp_find_untaken(f, port, pool, &own)))
             parts++;
     dp_count_untaken(&all, b->index, b->length);
     return own.blocks && dp_count_untaken(&own, b->index, b->length) && dp_is_beyond(&all, most, 1) &&

@@ -11,8 +11,8 @@
  * Where a sender may not have more since all pools together have too much, what has not been taken of any pool keeps it
  * waiting: its owner gives back what returns.
  *
- * Who would rather lose (lossy.h) is not waited for: what that has not taken of the sender's own pool goes first and at once,
- * unless others hold so much that it would not help.
+ * Who would rather lose (lossy.h) is not waited for: what that has not taken of the sender's own pool goes first and at
+ * once, unless others hold so much that it would not help.
  *
  * Plain events alone, and what observers get: what groups and handlers get is work, which nobody takes away from them, and
  * mailboxes have a rule of their own.
@@ -157,7 +157,8 @@ static inline bool dp_count_lossy(struct dp_forwarder *f, const struct dp_pool *
     return any;
 }
 
-/* Is there place for so many pages in one piece beside what others hold? What is kept, and what stands in mailboxes, yields. */
+/* Is there place for so many pages in one piece beside what others hold? What is kept yields, and what stands in
+ * mailboxes. */
 static inline bool dp_fits_without(struct dp_forwarder *f, const struct dp_pool *pool, const uint32_t lossy[SB_BLOCKS],
                                    uint64_t pages)
 {
