@@ -89,8 +89,8 @@ def test_the_bus_counts_what_a_mailbox_loses_at_once_and_once(
 def test_the_bus_counts_once_what_an_endpoint_lost_that_ends_in_the_midst_of_a_look(
     bus: shmbus.Bus, attach: Attach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ends_meanwhile(*arguments: Any) -> list[EndpointInfo]:
-        found = endpoints(*arguments)
+    def ends_meanwhile(*arguments: Any, **named: Any) -> list[EndpointInfo]:
+        found = endpoints(*arguments, **named)
         display.close()
         return found
 
