@@ -344,6 +344,7 @@ cdef extern from "shmbus/endpoint/native/nack.h" nogil:
     rb_status ep_nack(ep_endpoint *, const ep_returned *, uint32_t, bint)
 
 cdef extern from "shmbus/endpoint/native/request.h" nogil:
+    bint ep_entry_to_be_had(const ep_endpoint *)
     uint32_t ep_begin_request(ep_endpoint *, uint64_t, bint, uint8_t *)
     bint ep_request_waits(const ep_endpoint *, uint32_t)
     void ep_sent_request(ep_endpoint *, uint32_t, const uint8_t *)

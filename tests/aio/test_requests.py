@@ -86,6 +86,28 @@ async def test_requests_beyond_the_table_wait_their_turn_and_the_loop_goes_on(
         assert [reply.payload for reply in await asyncio.gather(*tasks)] == list(range(100))
 
 
+async def test_a_large_request_takes_no_memory_before_there_is_an_entry_for_it(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    settings = shmbus.Settings(max_requests=1)
+    async with attach("server") as server, attach("client", settings=settings) as client:
+        gate = asyncio.Event()
+
+        @server.handle("size")
+        async def size(message: shmbus.Message) -> int:
+            await gate.wait()
+            return message.size
+
+        server.start()
+        tasks = [asyncio.create_task(client.request("size", bytes(n))) for n in (1, 2_000_000)]
+        for _ in range(20):
+            await client.publish("x")
+            await asyncio.sleep(0)
+        assert "client" not in [pool.endpoint for pool in bus.pools()]
+        gate.set()
+        assert [reply.payload for reply in await asyncio.gather(*tasks)] == [1, 2_000_000]
+
+
 async def test_a_request_that_finds_no_entry_in_time_says_so(attach: AioAttach) -> None:
     settings = shmbus.Settings(max_requests=1)
     async with attach("server") as server, attach("client", settings=settings) as client:

@@ -445,8 +445,8 @@ cdef class Requests:
                 return self._enter(&m, identity, type, asked, deadline, pending, batch, waits)
             if waits:
                 self._outbox.pool.take_slowly(m.size, &number, type, deadline.seconds, deadline.ns, ALONE)
-            elif not self._outbox.try_place(&m, &number, &block, &self._outbox.lack):
-                return EP_NO_REQUEST
+            elif not (self._has_entry() and self._outbox.try_place(&m, &number, &block, &self._outbox.lack)):
+                return EP_NO_REQUEST  # without an entry nothing is copied
             try:
                 if waits:
                     self._outbox.pool.fill(&m, number, &block)
@@ -455,6 +455,17 @@ cdef class Requests:
                 self._outbox.pool.give_back(number)
         finally:
             self._outbox.give_back(owner)
+
+    cdef bint _has_entry(self) except -1:
+        """Whether there is an entry in the table for one more."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef bint there
+        while True:
+            ep_lock(e)
+            there = ep_entry_to_be_had(e)
+            ep_unlock(e)
+            if there or not (self.collect() or self._expire()):
+                return there
 
     cdef uint32_t _enter(self, ep_message *m, uint8_t *identity, str type, uint64_t asked, Deadline deadline,
                          PendingReply pending, const ep_batch_limits *batch, bint waits) except? 0xffffffff:
