@@ -411,3 +411,34 @@ def test_small_rings_of_one_that_only_sends_or_has_gone_make_nobody_use_a_pool(
     sender.publish("event", bytes(2000))
     assert pool_of(bus, "sender").in_use == 0
     assert pool_of(bus, "sender").waits == before
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.bus(pool_bytes=8 * MIB, pool_total_bytes=8 * MIB, block_timeout=0.1)
+def test_who_lacks_what_it_can_never_have_makes_nobody_else_lose(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    lender, source, busy, sink = attach("lender"), attach("source"), attach("busy"), attach("sink")
+    busy.subscribe("job")
+    with lender.loan("x", 4 * MIB):
+        for _ in range(3):
+            source.publish("job", bytes(LARGE), timeout=60)
+        first = busy.receive(60)  # on which it works
+        with pytest.raises(errors.QueueFull):
+            sink.publish("x", bytes(6 * MIB), timeout=0.5)
+    assert first is not None
+    assert [size_at(busy), size_at(busy)] == [LARGE, LARGE]
+    assert info(bus, "busy").lost == 0
+
+
+@pytest.mark.bus(pool_bytes=8 * MIB, pool_total_bytes=2 * MIB, block_timeout=0.1)
+def test_what_is_kept_of_one_keeps_no_other_from_its_memory(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    first, second = attach("first"), attach("second")
+    for n in range(6):
+        first.publish(f"v.{n}", bytes(LARGE), retain=True, timeout=60)
+    second.publish("x", bytes(5 * LARGE), timeout=60)
+    assert bus.info().evicted > 0

@@ -1,5 +1,6 @@
 /* Blocks of an endpoint's own pool, over a bus whose dispatcher is driven by hand. */
 #include "harness.h"
+#include "pooled.h"
 
 #include "shmbus/endpoint/native/open.h"
 #include "shmbus/endpoint/native/wait.h"
@@ -162,6 +163,27 @@ TEST(of_two_pools_that_wait_for_each_others_parts_one_has_all)
     CHECK(has[0] || has[1]);
     for (int k = 0; k < 2; k++)
         ep_free(&e[k]);
+    close_world(w);
+}
+
+TEST(who_was_granted_a_part_asks_for_what_it_needs_and_no_more)
+{
+    struct world *w = open_world((struct plan){.pool_total_bytes = 300 * EP_PAGE});
+    struct peer *p = join(w, "a"), *other = join(w, "b");
+    struct ep_endpoint e;
+    other->up->pool_limit = 20 * EP_PAGE;
+    open_pooled(&e, p, 1000);
+    EQUAL(asks(other, 1, 20), 20);
+    CHECK(has_no_block(&e, p, 290));
+    EQUAL(sb_pool_pages(rb_load(&p->up->pool_asked)), 2 * EP_ASKED_PAGES);
+    CHECK(has_no_block(&e, p, 290));
+    EQUAL(sb_pool_pages(rb_load(&p->up->pool_asked)), 290);
+    uint64_t asked = rb_load(&p->up->pool_asked);
+    CHECK(has_no_block(&e, p, 285) && has_no_block(&e, p, 290));
+    EQUAL(rb_load(&p->up->pool_asked), asked); /* two that wait do not ask in turn */
+    EQUAL(asks(other, 2, 10), 10);
+    take_pages(&e, p, 290);
+    ep_free(&e);
     close_world(w);
 }
 

@@ -154,3 +154,12 @@ static inline void return_block(struct peer *b, const struct message *m, bool fi
     finish(b, m);
     look_no_more(b, 0);
 }
+
+/* How many pages it may have, once it has asked for so many. */
+static inline uint64_t asks(struct peer *p, uint64_t number, uint64_t pages)
+{
+    rb_store_release(&p->up->pool_asked, sb_pool_question(number, pages));
+    raise_ready(p);
+    settle(p->world);
+    return sb_pool_pages(rb_load(&p->down->pool_granted));
+}

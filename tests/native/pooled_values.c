@@ -222,6 +222,26 @@ TEST(what_waits_to_be_looked_at_yields_to_who_needs_its_memory)
     }
 }
 
+TEST(what_somebody_looks_at_does_not_yield_in_vain)
+{
+    struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20, .pool_total_bytes = 20 * DP_PAGE});
+    struct peer *source = join_pooled(w, "source"), *ear = join(w, "ear"), *second;
+    struct message m;
+    subscribe(ear, "b");
+    for (uint32_t i = 0; i < 2; i++) {
+        struct sb_block block = block_at(source, i, DP_PAGE);
+        keep_block(source, i ? "a" : "b", &block); /* "b" it has not taken */
+    }
+    die(source, SB_REASON_KILLED);
+    second = join(w, "second");
+    second->up->pool_limit = 20 * DP_PAGE;
+    EQUAL(asks(second, 1, 20), 18);
+    EQUAL(asks(second, 2, 19), 19);
+    EQUAL(rb_load(&w->bus->retained), 1);
+    CHECK(take(ear, &m));
+    close_world(w);
+}
+
 TEST(what_those_who_have_gone_left_to_be_kept_keeps_nobody_from_growing)
 {
     struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20,
@@ -238,16 +258,16 @@ TEST(what_those_who_have_gone_left_to_be_kept_keeps_nobody_from_growing)
     EQUAL(rb_load(&w->bus->retained), 3);
     struct peer *second = join(w, "second");
     second->up->pool_limit = POOL_PAGES * DP_PAGE;
-    rb_store_release(&second->up->pool_asked, sb_pool_question(1, 2));
-    raise_ready(second);
-    settle(w);
-    EQUAL(rb_load(&second->down->pool_granted), sb_pool_question(1, 2));
+    EQUAL(asks(second, 1, 4), 1); /* perhaps that is enough */
+    EQUAL(rb_load(&w->bus->evicted), 0);
+    EQUAL(asks(second, 2, 5), 1); /* as it cannot have so many */
+    EQUAL(rb_load(&w->bus->evicted), 0);
+    EQUAL(asks(second, 3, 2), 2);
     EQUAL(rb_load(&w->bus->retained), 2);
     EQUAL(rb_load(&w->bus->evicted), 1);
-    rb_store_release(&second->up->pool_asked, sb_pool_question(2, 5));
-    raise_ready(second);
-    settle(w);
-    EQUAL(rb_load(&second->down->pool_granted), sb_pool_question(2, 4)); /* what the living have stays */
+    EQUAL(asks(second, 4, 4), 2);
+    hand_over(w);
+    EQUAL(asks(second, 5, 4), 4);
     CHECK(!source->pool && first->pool);
     EQUAL(rb_load(&w->bus->retained), 0);
     close_world(w);

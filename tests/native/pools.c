@@ -431,14 +431,6 @@ TEST(who_is_evicted_has_a_second_to_copy_what_it_looks_at)
     }
 }
 
-static uint64_t asks(struct peer *p, uint64_t number, uint64_t pages)
-{
-    rb_store_release(&p->up->pool_asked, sb_pool_question(number, pages));
-    raise_ready(p);
-    settle(p->world);
-    return sb_pool_pages(rb_load(&p->down->pool_granted));
-}
-
 TEST(a_block_that_no_endpoint_sends_is_the_senders_end)
 {
     for (int how = 0; how < 13; how++) {

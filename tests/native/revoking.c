@@ -316,6 +316,7 @@ TEST(where_all_pools_together_have_too_much_nobody_waits_for_who_takes_nothing_o
     put_event(a, "x", 0, 0);
     EQUAL(sb_pool_pages(rb_load(&c->down->pool_granted)), 4);
     EQUAL(rb_load(&w->bus->pools_short), (POOL_PAGES - 4) * DP_PAGE);
+    EQUAL(asks(c, 2, POOL_PAGES), 4); /* that is what it needs */
     wait_for_pool(c);
     advance(w, 800 * MILLISECOND);
     EQUAL(in_use(a), 1);
@@ -327,6 +328,66 @@ TEST(where_all_pools_together_have_too_much_nobody_waits_for_who_takes_nothing_o
     settle(w);
     EQUAL(sb_pool_pages(rb_load(&c->down->pool_granted)), POOL_PAGES);
     EQUAL(rb_load(&w->bus->pools_short), 0);
+    close_world(w);
+}
+
+TEST(of_what_would_not_be_enough_nothing_is_lost)
+{
+    for (int how = 0; how < 4; how++) {
+        struct world *w = open_world((struct plan){.pool_total_bytes = (2 * POOL_PAGES + 4) * DP_PAGE});
+        struct peer *a = join_pooled(w, "a"), *idle = join_pooled(w, "idle"), *c;
+        struct message m;
+        subscribe(idle, "x");
+        put_event(a, "x", 0, 0);
+        if (how == 0 || how == 3) { /* somebody looks at what lies behind that, or so far behind that it is too little */
+            CHECK(take_shared(idle, &m));
+            put_event(a, "x", how ? 5 : 9, 0);
+            CHECK(take_shared(idle, &m));
+            look_no_more(idle, 0);
+            settle(w);
+            put_event(a, "x", how ? 9 : 1, 0);
+        }
+        if (how == 1) /* or it is lent */
+            rb_store(&a->up->pool_in_use, 2 * DP_PAGE);
+        c = join(w, "c");
+        c->up->pool_limit = POOL_PAGES * DP_PAGE;
+        if (how == 2) { /* or it is not its turn */
+            join_pooled(w, "first");
+            subscribe_group(idle, "y", "work", 1);
+            put_event(a, "y", 15, 0);
+        }
+        make_pool(c);
+        CHECK(asks(c, 2, POOL_PAGES) < POOL_PAGES);
+        wait_for_pool(c);
+        advance(w, 5 * SECOND);
+        EQUAL(rb_load(&idle->down->lost), 0);
+        EQUAL(in_use(a), how == 1 ? 1 : 2);
+        EQUAL(rb_load(&w->bus->violations), 0);
+        close_world(w);
+    }
+}
+
+TEST(what_is_kept_in_pools_of_the_living_yields_to_who_lacks_memory_as_far_as_that_needs_it)
+{
+    struct world *w = open_world((struct plan){.history = 1, .retain_bytes = 1 << 20,
+                                               .pool_total_bytes = (POOL_PAGES + 10) * DP_PAGE});
+    struct peer *a = join_pooled(w, "a"), *c;
+    for (uint32_t i = 0; i < 8; i++)
+        put_event(a, i % 2 ? "odd" : "even", i, SB_RETAIN);
+    put_event(a, "last", 10, SB_RETAIN);
+    EQUAL(rb_load(&w->bus->retained), 3); /* 6, 7, 10 */
+    c = join_pooled(w, "c");
+    EQUAL(asks(c, 2, POOL_PAGES), 10);
+    wait_for_pool(c);
+    advance(w, 500 * MILLISECOND);
+    EQUAL(rb_load(&w->bus->retained), 3);
+    advance(w, 500 * MILLISECOND);
+    EQUAL(rb_load(&w->bus->retained), 2); /* 8 to 15 are enough */
+    EQUAL(rb_load(&w->bus->evicted), 1);
+    rb_store_release(&a->up->pool_asked, sb_pool_question(2, 8));
+    raise_ready(a);
+    settle(w);
+    EQUAL(sb_pool_pages(rb_load(&c->down->pool_granted)), POOL_PAGES);
     close_world(w);
 }
 

@@ -11,7 +11,7 @@
 #include "shmbus/dispatcher/native/history.h"
 #include "shmbus/dispatcher/native/limits.h"
 #include "shmbus/dispatcher/native/recover.h"
-#include "shmbus/dispatcher/native/revoke.h"
+#include "shmbus/dispatcher/native/reclaim.h"
 #include "shmbus/dispatcher/native/tell.h"
 
 /* In zeroed memory. What the control plane wrote into BUS says how it forwards; `prefix` is that of the bus's names,

@@ -6,8 +6,9 @@
  *
  * While somebody lacks some, BUS says so (pools_short), and endpoints give back what they have not used lately.
  *
- * What is kept in pools of endpoints that have gone does not keep anybody from growing: it goes, as for want of space
- * elsewhere.
+ * Who was answered in part asks anew, for no more than it needs. Then what is kept in pools of endpoints that have gone,
+ * and nobody looks at, does not keep it from growing: where that is enough, it goes, as for want of space elsewhere. What
+ * others have is another matter, see reclaim.h.
  *
  * Offers: dp_answer_pool, dp_feed_pools. */
 #pragma once
@@ -50,17 +51,26 @@ static inline struct dp_port *dp_next_in_turn(struct dp_forwarder *f, uint64_t t
     return next;
 }
 
-/* Values that are kept in pools of endpoints that have gone go, those that were replaced and the oldest first, until so many
- * pages more may be had. */
+/* Does its memory come back with it? That of one which has gone, and at whose block nobody else looks. */
+static inline bool dp_frees_pages(const struct dp_value *v)
+{
+    return v->pool && v->pool->orphan && v->pool->blocks[v->block].shares == 1;
+}
+
+/* Of these those that were replaced and the oldest go first, until so many pages more may be had; none, where all are not
+ * enough. */
 static inline void dp_make_room_to_grow(struct dp_forwarder *f, uint64_t pages)
 {
-    uint64_t total = f->bus->pool_total_bytes / DP_PAGE;
+    uint64_t total = f->bus->pool_total_bytes / DP_PAGE, there = total;
     for (int replaced = f->orphans ? 1 : -1; replaced >= 0; replaced--)
+        for (const struct dp_value *v = replaced ? f->values.replaced.first : f->values.last.first; v; v = v->behind)
+            there += dp_frees_pages(v) ? dp_pages_of(&v->pool->blocks[v->block]) : 0;
+    for (int replaced = there >= f->pools_pages + pages ? 1 : -1; replaced >= 0; replaced--)
         for (struct dp_value *v = replaced ? f->values.replaced.first : f->values.last.first, *behind; v; v = behind) {
             behind = v->behind;
             if (f->pools_pages + pages <= total)
                 break;
-            if (v->pool && v->pool->orphan)
+            if (dp_frees_pages(v))
                 dp_evict_value(f, v);
         }
     dp_say_values(f);
@@ -82,7 +92,7 @@ static inline void dp_feed_pools(struct dp_forwarder *f)
     f->pools_starve = false;
     for (struct dp_port *port; (port = dp_next_in_turn(f, turn));) {
         uint64_t had = port->pool_pages, wanted = dp_wanted_pages(port);
-        if (wanted > had && f->pools_pages + (wanted - had) > total)
+        if (port->pool_again && wanted > had && f->pools_pages + (wanted - had) > total)
             dp_make_room_to_grow(f, wanted - had);
         uint64_t left = total > f->pools_pages ? total - f->pools_pages : 0;
         uint64_t pages = wanted <= had + left ? wanted : had + left;
@@ -103,6 +113,7 @@ static inline void dp_answer_pool(struct dp_forwarder *f, struct dp_port *port, 
     uint64_t had = port->pool_pages;
     port->pool_asked = asked;
     uint64_t wanted = dp_wanted_pages(port);
+    port->pool_again = port->pool_turn;
     f->pools_starve = true;
     if (wanted > had) {
         port->pool_turn = port->pool_turn ? port->pool_turn : ++f->pools_turn;

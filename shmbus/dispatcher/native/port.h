@@ -36,7 +36,9 @@ struct dp_block { /* of a pool, by the last use that we know of */
     uint64_t use;            /* 0: none, or, while it has shares, not known, likewise */
     uint64_t offset, length; /* as its record says; length 0: not known, since an earlier dispatcher saw it */
     uint32_t shares;
+    uint32_t going; /* of these, such as may be taken from who has them; DP_GOES: they are; see reclaim.h */
 };
+#define DP_GOES UINT32_MAX
 
 struct dp_pool { /* an endpoint's, see pool.h */
     uint32_t slot, generation;
@@ -48,6 +50,7 @@ struct dp_pool { /* an endpoint's, see pool.h */
     bool unfinished;            /* since its endpoint was killed as it made it */
     bool wrong;                 /* nor can it ever: something else stands there */
     uint64_t shares;            /* of all its blocks */
+    uint64_t gives;             /* pages that others may have if all goes that may, see reclaim.h */
     uint64_t kept;              /* bytes of the payloads in it that are kept, see keep.h */
     uint64_t on_its_way[SB_BLOCKS / 64]; /* a bit each: the record of its use is not consumed */
     struct dp_block blocks[SB_BLOCKS];
@@ -142,8 +145,10 @@ struct dp_port {
 
     uint64_t pool_pages;      /* of its pool, that it may have, see growth.h */
     uint64_t pool_turn;       /* it asks for more than it may have: in this order; 0: it does not */
+    bool pool_again;          /* it has asked anew since: for no more than it needs */
     uint64_t pool_waits_seen, pool_waited_ns, pool_waits_since_ns; /* it waits for its pool: when it last did; since
                                                                     * when, 0: it does not */
+    uint64_t pool_reclaimed_ns; /* what others had was taken for it, with the time that takes them; see reclaim.h */
     bool pool_moved;          /* blocks of its pool were returned in this pass, or it may have more */
 
     bool leaving_drained;    /* DOWN says DRAINED */

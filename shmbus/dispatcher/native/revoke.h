@@ -8,16 +8,13 @@
  * What waits in a backlog for one that catches up (history.h) likewise, since that endpoint last took something. Nobody reads
  * there but us, so its shares are over at once.
  *
- * Where a sender may not have more since all pools together have too much, what has not been taken of any pool keeps it
- * waiting: its owner gives back what returns.
- *
  * Who would rather lose (lossy.h) is not waited for: what that has not taken of the sender's own pool goes first and at
  * once, unless others hold so much that it would not help.
  *
  * Plain events alone, and what observers get: what groups and handlers get is work, which nobody takes away from them, and
  * mailboxes have a rule of their own.
  *
- * Offers: dp_look_at_pools. Modelled in tests/models/pools.py. */
+ * Offers: dp_revocable, dp_pool_waits_until, dp_revoke_from, dp_free_pool, dp_free_lossy. Modelled in tests/models/pools.py. */
 #pragma once
 
 #include "shmbus/dispatcher/native/backlog.h"
@@ -69,33 +66,35 @@ static inline void dp_revoke(struct dp_forwarder *f, struct dp_port *port, uint3
         dp_emit_lost(f, to, why, h, sb_type_of(record), sb_payload_size(h, record), dp_sender_name(f, h));
 }
 
-/* Count all that has not been taken of this pool as lost (`lossy`: that came to one that would rather lose it); what its
- * receiver takes meanwhile it may have all the same, which is counted once too often then. */
+/* Count all that has not been taken of this pool (NULL: of blocks that are to go, see reclaim.h) as lost (`lossy`: that came to
+ * one that would rather lose it); what its receiver takes meanwhile it may have all the same, which is counted once too often
+ * then. */
 static inline void dp_revoke_from(struct dp_forwarder *f, struct dp_port *port, const struct dp_pool *pool, bool lossy)
 {
     struct sb_record h;
+    bool revoked = false;
     for (uint32_t i = port->shares.count; i--;) {
-        uint8_t *record = dp_revocable(port, &port->shares.list[i], pool, &h);
-        if (record && (!lossy || dp_is_lossy(f, port, &port->shares.list[i])))
-            dp_revoke(f, port, i, record, &h);
+        struct dp_share *s = &port->shares.list[i];
+        uint8_t *record = pool || s->pool->blocks[s->index].going == DP_GOES ? dp_revocable(port, s, pool, &h) : NULL;
+        if (!record || (lossy && !dp_is_lossy(f, port, s)))
+            continue;
+        revoked = true;
+        if (!pool)
+            dp_set_slow(dp_receiving(f, port), true);
+        dp_revoke(f, port, i, record, &h);
     }
-    if (dp_is_backlog(port))
+    if (!revoked || dp_is_backlog(port))
         return;
     port->shares.look = true; /* dp_sweep_shares finds those that it has not entered */
     dp_sweep_shares(f, port);
     dp_drop_ended(f, port);
 }
 
-/* Which events keep it waiting? Those of its pool, or where all pools together have too much, of any (NULL). */
-static inline const struct dp_pool *dp_waits_for(const struct dp_port *source)
-{
-    return source->pool_turn ? NULL : source->pool;
-}
-
-/* Until when does the sender wait, at the most, for what stands there for this receiver? SB_NOWHERE: for
- * nothing. */
+/* Until when does the sender wait, at the most, for what stands there of this pool (NULL: of any) for this
+ * receiver? SB_NOWHERE: for nothing. */
 static inline uint64_t dp_pool_waits_until(const struct dp_forwarder *f, const struct dp_port *source,
-                                           const struct dp_port *port, const struct dp_port *to)
+                                           const struct dp_port *port, const struct dp_port *to,
+                                           const struct dp_pool *pool)
 {
     uint64_t since = source->pool_waits_since_ns, least = SB_NOWHERE;
     struct sb_record h;
@@ -103,7 +102,7 @@ static inline uint64_t dp_pool_waits_until(const struct dp_forwarder *f, const s
     for (uint32_t i = 0; i < port->shares.count; i++) {
         const struct dp_share *s = &port->shares.list[i];
         uint64_t until = (s->given_ns > since ? s->given_ns : since) + f->block_timeout_ns;
-        if (until < least && dp_revocable(port, s, dp_waits_for(source), &h))
+        if (until < least && dp_revocable(port, s, pool, &h))
             least = until;
     }
     return least;
@@ -116,12 +115,12 @@ static inline void dp_free_pool_of(struct dp_forwarder *f, struct dp_port *sourc
     if (!to || (to->state != SB_ROW_LIVE && to->state != SB_ROW_LEAVING))
         return;
     dp_sweep_shares(f, to);
-    uint64_t until = dp_pool_waits_until(f, source, port, to);
+    uint64_t until = dp_pool_waits_until(f, source, port, to, source->pool);
     if (until == SB_NOWHERE)
         return;
     if (to->slow || until <= f->now) {
         dp_set_slow(to, true);
-        dp_revoke_from(f, port, dp_waits_for(source), false);
+        dp_revoke_from(f, port, source->pool, false);
     } else if (until < f->next_deadline) {
         f->next_deadline = until;
     }
@@ -180,28 +179,4 @@ static inline void dp_free_lossy(struct dp_forwarder *f, const struct dp_pool *p
     struct dp_sharers sharers = {.left = f->catching_up};
     for (struct dp_port *port; (port = dp_next_sharer(f, &sharers));)
         dp_revoke_from(f, port, pool, true);
-}
-
-/* Who waits for its pool now, or has since the last look? Senders that try again and again wait all the time. */
-static inline void dp_look_at_pools(struct dp_forwarder *f)
-{
-    for (uint32_t slot = 0; slot < f->high_slot; slot++) {
-        struct dp_port *port = &f->ports[slot];
-        if (port->state == SB_ROW_FREE || !dp_open_pool(port))
-            continue;
-        uint64_t waits = rb_load(&port->up->pool_waits), need = rb_load_seq(&port->up->pool_need);
-        if (need) {
-            dp_free_lossy(f, port->pool, need);
-            dp_yield_pool(f, port->pool, need);
-        }
-        if (need || waits != port->pool_waits_seen) {
-            port->pool_waits_seen = waits;
-            port->pool_waited_ns = f->now;
-            if (!port->pool_waits_since_ns)
-                port->pool_waits_since_ns = f->now;
-            dp_free_pool(f, port);
-        } else if (f->now - port->pool_waited_ns > 2 * f->block_timeout_ns + DP_WAITS_AGAIN_NS) {
-            port->pool_waits_since_ns = 0;
-        }
-    }
 }

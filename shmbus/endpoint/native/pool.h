@@ -50,6 +50,7 @@ struct ep_pool {
     uint64_t reserved;       /* of these, from the first on */
     uint64_t grows_to;       /* a thread reserves up to there; 0: none does */
     uint64_t may;            /* the last answer, or less, see ep_may_reserve */
+    bool exact;              /* the last question was for what is needed, and no more */
     uint64_t used_ns;        /* when a block was last taken, or more was asked for */
     rb_word let;             /* 1: a block was let while somebody had the lock; stored without it */
     rb_word indices;         /* no index from here on was ever used */
@@ -150,7 +151,8 @@ static inline void ep_ask_for_pages(struct ep_endpoint *e, uint64_t pages)
 
 /* The first `pages` of it. Only an answer to the last question counts; until it comes, the lesser of what the one
  * before gave and what is asked for. What is given may rise later. More is asked for once less was answered: two pools
- * of which each waits for what the other has been granted would else keep it, see ep_tend_pool. */
+ * of which each waits for what the other has been granted would else keep it, see ep_tend_pool. After a part no more is
+ * asked for than is needed, so that nobody loses anything for the rest. */
 static inline bool ep_may_reserve(struct ep_endpoint *e, uint64_t pages)
 {
     struct ep_pool *pool = e->pool;
@@ -160,9 +162,11 @@ static inline bool ep_may_reserve(struct ep_endpoint *e, uint64_t pages)
         pool->may = sb_pool_pages(answer) < pool->pages ? sb_pool_pages(answer) : pool->pages;
     if (pages <= pool->may)
         return true;
-    if (asked < pages && !open) {
+    bool in_part = sb_pool_pages(answer) < asked;
+    if (!open && (asked < pages || (in_part && !pool->exact && asked > pages))) {
         uint64_t want = (pages + EP_ASKED_PAGES - 1) / EP_ASKED_PAGES * EP_ASKED_PAGES;
-        ep_ask_for_pages(e, want < pool->pages ? want : pool->pages);
+        pool->exact = in_part;
+        ep_ask_for_pages(e, in_part ? pages : want < pool->pages ? want : pool->pages);
     }
     return false;
 }
