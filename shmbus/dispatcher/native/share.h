@@ -66,7 +66,8 @@ static inline bool dp_shares_block(const struct dp_port *port, const struct sb_b
     for (uint32_t i = 0; i < port->shares.count; i++) {
         const struct dp_share *s = &port->shares.list[i];
         if (s->index == b->index && s->pool->slot == b->pool_slot && s->pool->generation == b->pool_generation &&
-            (!s->pool->blocks[b->index].use || dp_is_block(&s->pool->blocks[b->index], b)) && dp_block_sound(s->pool, b))
+            (!s->pool->blocks[b->index].use || dp_is_block(&s->pool->blocks[b->index], b)) &&
+             dp_block_sound(s->pool, b))
             return true;
     }
     return false;
