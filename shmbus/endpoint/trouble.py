@@ -41,11 +41,11 @@ class Standstill(NamedTuple):
 
 
 def _together(pools: list[Pool]) -> list[tuple[str, int]]:
-    """How much each endpoint has of what all pools may have, the largest first."""
+    """How much each endpoint has of what all pools may have, the largest first: those that have some."""
     sums = Counter[str]()
     for pool in pools:
         sums[pool.endpoint or errors.GONE] += pool.granted
-    return sums.most_common()
+    return (+sums).most_common()
 
 
 def inside_run(endpoint: str) -> errors.ReceiveConflict:

@@ -154,6 +154,7 @@ def test_pools_that_have_all_that_there_is_are_named(bus: shmbus.Bus, attach: At
         most, size = caught.value.pools[0]
         assert (most, size > 800_000) == ("first", True)
         assert f"'first' {size} bytes" in str(caught.value)
+        assert len(caught.value.pools) == 1  # those that have none are not named
     assert caught.value.endpoint == "second"
 
 
