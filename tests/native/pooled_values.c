@@ -224,7 +224,8 @@ TEST(what_waits_to_be_looked_at_yields_to_who_needs_its_memory)
 
 TEST(what_somebody_looks_at_does_not_yield_in_vain)
 {
-    struct world *w = open_world((struct plan){.history = 2, .retain_bytes = 1 << 20, .pool_total_bytes = 20 * DP_PAGE});
+    struct world *w =
+        open_world((struct plan){.history = 2, .retain_bytes = 1 << 20, .pool_total_bytes = 20 * DP_PAGE});
     struct peer *source = join_pooled(w, "source"), *ear = join(w, "ear"), *second;
     struct message m;
     subscribe(ear, "b");

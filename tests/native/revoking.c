@@ -339,7 +339,7 @@ TEST(of_what_would_not_be_enough_nothing_is_lost)
         struct message m;
         subscribe(idle, "x");
         put_event(a, "x", 0, 0);
-        if (how == 0 || how == 3) { /* somebody looks at what lies behind that, or so far behind that it is too little */
+        if (how == 0 || how == 3) { /* somebody looks at what lies behind that, or too far behind */
             CHECK(take_shared(idle, &m));
             put_event(a, "x", how ? 5 : 9, 0);
             CHECK(take_shared(idle, &m));

@@ -1,8 +1,8 @@
 /* Reclaiming: what only lies in other pools does not keep a sender from the memory that all pools have together.
  *
- * Who has been first in turn for `block_timeout` (growth.h) may have what others gain nothing by: of events what receivers
- * have not taken for so long (revoke.h), and values that are kept. It is taken from them only where that is enough for what
- * the sender needs, and no more than that, of pools that give most first.
+ * Who has been first in turn for `block_timeout` (growth.h) may have what others gain nothing by: of events what
+ * receivers have not taken for so long (revoke.h), and values that are kept. It is taken from them only where that is
+ * enough for what the sender needs, and no more than that, of pools that give most first.
  *
  * A pool gives back what lies behind its last block, so of one whose endpoint is there only the last blocks count; and
  * none, where the endpoint fills or lends some, of which we do not know where they lie. Of an orphan each block
@@ -14,7 +14,7 @@
 #include "shmbus/dispatcher/native/growth.h"
 #include "shmbus/dispatcher/native/revoke.h"
 
-#define DP_GIVEN_BACK_NS 3000000000u /* so long its owner may take, at the most, until it gives back what has returned */
+#define DP_GIVEN_BACK_NS 3000000000u /* as long as its owner may take until it gives back what has returned */
 
 /* The next one of all pools, from NULL on. NULL: there is none. */
 static inline struct dp_pool *dp_pool_after(const struct dp_forwarder *f, const struct dp_pool *pool)
