@@ -41,7 +41,7 @@ class Standstill(NamedTuple):
 
 
 def _together(pools: list[Pool]) -> list[tuple[str, int]]:
-    """How much each endpoint has of what all pools may have, the largest first: those that have some."""
+    """How much each has of what all pools may have: those that have some, the largest first."""
     sums = Counter[str]()
     for pool in pools:
         sums[pool.endpoint or errors.GONE] += pool.granted
