@@ -319,7 +319,8 @@ class EndpointView:
         for header, record in chain.from_iterable(
             islice(self._untouched(ring), most) for ring in layout.RingIndex
         ):
-            if int(header["flags"]) & _POOLED and len(record) >= _BLOCK:
+            there = int(header["flags"]) & _POOLED and int(header["interests"])  # and not revoked
+            if there and len(record) >= _BLOCK:
                 yield np.frombuffer(record[-_BLOCK:], layout.BLOCK, 1)[0]
 
     def _untouched(self, of: layout.RingIndex) -> Iterator[tuple[np.void, bytes]]:

@@ -390,6 +390,24 @@ def test_work_in_a_pool_is_never_taken_away(bus: shmbus.Bus, attach: Attach) -> 
         assert len(message.payload) == LARGE
 
 
+@pytest.mark.bus(pool_bytes=4 * LARGE)
+def test_requests_that_are_over_keep_nobody_from_a_pool(bus: shmbus.Bus, attach: Attach) -> None:
+    source, idle, other = attach("source"), attach("idle"), attach("other")
+    idle.handle("do", lambda m: len(m.payload))
+    other.subscribe("x")
+    under_way = [source.request_async("do", bytes(LARGE), timeout=60) for _ in range(3)]
+    eventually(lambda: info(bus, "idle").untouched == 3)
+    for future in under_way:
+        future.cancel()
+    source.publish("x", bytes(3 * LARGE), timeout=60)
+    assert size_at(other) == 3 * LARGE
+    assert not info(bus, "idle").slow
+    idle.start()
+    assert source.request("do", b"last", timeout=60).payload == 4
+    served = info(bus, "idle")
+    assert (served.received.requests, served.withdrawn) == (1, 3)
+
+
 def test_small_rings_of_one_that_only_sends_or_has_gone_make_nobody_use_a_pool(
     bus: shmbus.Bus, attach: Attach
 ) -> None:

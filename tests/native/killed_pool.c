@@ -169,6 +169,37 @@ static const struct scenario events_are_revoked = {
     "events are revoked", prepare_revoking, wait_long, check_revoking, false};
 PROMISE(events_are_revoked)
 
+/* Nobody waits any more for the requests that b has not taken, the first of which it has entered. */
+static void prepare_over(struct stage *s)
+{
+    reserve_segments();
+    s->a = join_sized(s->w, "a", TINY);
+    s->b = join_sized(s->w, "b", TINY);
+    handle(s->b, "do");
+    make_pool(s->a), make_pool(s->b);
+    for (uint32_t i = 0; i < 2; i++)
+        ask_with_block(s->a, "do", i, s->w->f->now + 10 * MILLISECOND);
+    settle(s->w);
+    CHECK(enter_next(s->b));
+    rb_store_seq(&s->a->up->pool_need, 1);
+}
+
+static void check_over(struct stage *s)
+{
+    struct message m;
+    advance(s->w, SECOND);
+    EQUAL(in_use(s->a), 1);
+    EQUAL(rb_load(&s->b->down->lost), 0);
+    CHECK(take(s->b, &m) && !m.header.interests);
+    CHECK(take(s->b, &m) && !m.header.interests);
+    look_at_none(s->b);
+    EQUAL(in_use(s->a), 0);
+    EQUAL(rb_load(&s->w->bus->violations), 0);
+}
+static const struct scenario requests_that_are_over_are_revoked = {
+    "requests that are over are revoked", prepare_over, wait_long, check_over, false};
+PROMISE(requests_that_are_over_are_revoked)
+
 /* Likewise what waits in a backlog for b, which came late, and whose ring is full of what was kept. */
 static void prepare_revoking_late(struct stage *s)
 {

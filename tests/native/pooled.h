@@ -66,6 +66,23 @@ static inline struct sb_block publish_block(struct peer *p, const char *type, ui
     return block;
 }
 
+/* A request with block `index`; the index of its entry. 0: no deadline. */
+static inline uint16_t ask_with_block(struct peer *p, const char *type, uint32_t index, uint64_t deadline_ns)
+{
+    uint16_t entry = 0;
+    while (rb_load(&p->pending[entry].state) != SB_PENDING_FREE)
+        CHECK(++entry < p->up->pending_count);
+    struct sb_record h = {.kind = SB_REQUEST, .flags = SB_RAW, .deadline_ns = deadline_ns};
+    struct sb_block block = block_at(p, index, 10);
+    sb_make_id(p->pending[entry].id, p->generation, ++p->counter, entry);
+    memcpy(h.correlation, p->pending[entry].id, 16);
+    p->pending[entry].deadline_ns = deadline_ns;
+    rb_store_release(&p->pending[entry].state, SB_PENDING_WAITING);
+    CHECK(put_block(p, SB_DATA, h, type, &block));
+    flush(p);
+    return entry;
+}
+
 static inline bool is_returned(const struct peer *p, const struct sb_block *block)
 {
     return rb_load_acquire(&p->down->returned[block->index]) == block->use;

@@ -132,6 +132,128 @@ TEST(what_groups_and_handlers_have_not_taken_stays)
     close_world(w);
 }
 
+static void answer_with_block(struct peer *p, const struct message *m, enum sb_kind kind, uint32_t index)
+{
+    struct sb_record h = {.kind = (uint16_t)kind, .flags = SB_RAW, .peer = m->header.peer,
+                          .peer_generation = m->header.peer_generation};
+    struct sb_block block = block_at(p, index, 10);
+    memcpy(h.correlation, m->header.correlation, 16);
+    CHECK(put_block(p, SB_REPLIES, h, "", &block));
+    flush(p);
+    settle(p->world);
+}
+
+TEST(requests_that_are_over_and_were_not_taken_free_their_memory_at_once)
+{
+    for (int how = 0; how < 2; how++) {
+        struct world *w = new_world();
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+        struct message m;
+        handle(b, "do");
+        ask_with_block(a, "do", 0, 0);
+        uint16_t second = ask_with_block(a, "do", 1, 0);
+        ask_with_block(a, "do", 2, w->f->now + 300 * MILLISECOND);
+        settle(w);
+        withdraw(a, second);
+        settle(w);
+        EQUAL(in_use(a), 3); /* nobody waits for it */
+        wait_for_pool(a);
+        EQUAL(in_use(a), 2);
+        advance(w, 400 * MILLISECOND);
+        EQUAL(in_use(a), 1);
+        if (how == 1)
+            hand_over(w);
+        EQUAL(in_use(a), 1);
+        EQUAL(rb_load(&b->down->lost), 0);
+        EQUAL(rb_load(&w->f->rows[b->slot].health) & SB_SLOW, 0);
+        CHECK(take_shared(b, &m) && m.header.interests == SB_PLAIN);
+        CHECK(take(b, &m) && !m.header.interests);
+        CHECK(take(b, &m) && !m.header.interests);
+        settle(w);
+        EQUAL(in_use(a), 1);
+        look_at_none(b);
+        EQUAL(in_use(a), 0);
+        EQUAL(rb_load(&w->bus->violations), 0);
+        close_world(w);
+    }
+}
+
+TEST(requests_that_are_over_free_their_memory_in_a_backlog_too)
+{
+    for (int how = 0; how < 2; how++) {
+        struct world *w = open_world((struct plan){.prefetch = 1});
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b"), *c = join(w, "c"), *tap = join_pooled(w, "tap");
+        struct message m;
+        handle(b, "do");
+        handle(c, "do");
+        commit_interest(tap, (struct sb_interest){.op = SB_INTEREST_ADD, .role = SB_ROLE_OBSERVE}, "do", "");
+        ask(a, "do", "1"), ask(a, "do", "2"), ask(a, "do", "3");
+        settle(w);
+        ask_with_block(a, "do", 0, w->f->now + 300 * MILLISECOND);
+        uint16_t last = ask_with_block(a, "do", 1, 0);
+        settle(w);
+        EQUAL(in_use(a), 2);
+        withdraw(a, last);
+        settle(w);
+        wait_for_pool(a);
+        EQUAL(in_use(a), 1);
+        advance(w, 400 * MILLISECOND);
+        EQUAL(in_use(a), 0);
+        if (how == 1)
+            hand_over(w);
+        EQUAL(in_use(a), 0);
+        for (int i = 0; i < 2; i++) {
+            CHECK(take(b, &m) && !(m.header.flags & SB_POOLED));
+            CHECK(answer(b, &m, "done"));
+            settle(w);
+        }
+        GETS_NOTHING(b);
+        while (take(tap, &m))
+            CHECK(!(m.header.flags & SB_POOLED));
+        EQUAL(in_use(a), 0);
+        EQUAL(rb_load(&w->bus->violations), 0);
+        close_world(w);
+    }
+}
+
+TEST(replies_that_nobody_waits_for_free_their_memory)
+{
+    for (int how = 0; how < 2; how++) {
+        struct world *w = new_world();
+        struct peer *a = join_pooled(w, "a"), *b = join_pooled(w, "b");
+        struct message m;
+        handle(a, "do");
+        uint16_t first = ask_with_block(b, "do", 0, 0);
+        ask_with_block(b, "do", 1, w->f->now + 300 * MILLISECOND);
+        uint16_t third = ask_with_block(b, "do", 2, 0);
+        ask_with_block(b, "do", 3, 0);
+        settle(w);
+        for (uint32_t i = 0; i < 4; i++) {
+            CHECK(take(a, &m));
+            answer_with_block(a, &m, i == 2 ? SB_PART : SB_REPLY, i);
+        }
+        wait_for_pool(a);
+        EQUAL(in_use(a), 4);
+        withdraw(b, first);
+        withdraw(b, third);
+        advance(w, 100 * MILLISECOND);
+        EQUAL(in_use(a), 2);
+        advance(w, 800 * MILLISECOND); /* its deadline is over, but it may look at it yet */
+        EQUAL(in_use(a), 2);
+        advance(w, 1000 * MILLISECOND);
+        EQUAL(in_use(a), 1); /* the fourth is waited for */
+        if (how == 1)
+            hand_over(w);
+        EQUAL(in_use(a), 1);
+        EQUAL(rb_load(&b->down->lost), 0);
+        for (int i = 0; i < 3; i++)
+            CHECK(take_reply(b, &m) && !m.header.interests);
+        CHECK(take_reply(b, &m) && m.header.interests);
+        EQUAL(rb_load(&w->bus->violations), 0);
+        close_world(w);
+    }
+}
+
 TEST(what_is_lost_so_is_counted_once_though_it_dies)
 {
     for (int how = 0; how < 2; how++) {

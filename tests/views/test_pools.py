@@ -97,7 +97,7 @@ def test_while_a_sender_waits_it_is_told_for_whom_its_payloads_lie_there(
     ring = np.frombuffer(memoryview(slow.down_segment.memory), np.uint8)[layout.DOWN.itemsize :]
     record, block = np.zeros(1, layout.RECORD), np.zeros(1, layout.BLOCK)
     record["kind"], record["flags"] = layout.Kind.EVENT, layout.RecordFlag.POOLED
-    record["sent_ns"] = time.monotonic_ns()
+    record["sent_ns"], record["interests"] = time.monotonic_ns(), 1
     block["pool_generation"], block["length"] = camera.generation, 6 * MIB
     record["length"] = length = record.itemsize + block.itemsize
     for at in range(0, 3 * length, length):

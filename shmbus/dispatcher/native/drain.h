@@ -60,7 +60,8 @@ static inline enum dp_leaving dp_judge_waiting(struct dp_forwarder *f, struct dp
                                                const uint8_t *record, uint32_t stay,
                                                const struct dp_receiver **target, const struct dp_receivers **takers)
 {
-    if (h->kind == SB_REQUEST && !dp_still_wanted(dp_port_of(f, sb_whom(h->peer, h->peer_generation)), h))
+    if (h->kind == SB_REQUEST &&
+        (!h->interests || !dp_still_wanted(dp_port_of(f, sb_whom(h->peer, h->peer_generation)), h)))
         return DP_WITHDRAWN;
     struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
     if (!route) /* its place in the cache is taken: it begins the next run */
@@ -141,7 +142,7 @@ static inline void dp_dismiss(struct dp_forwarder *f, enum dp_leaving why)
                                  : group ? "its queue group has no member left"
                                          : "nobody handles it");
     }
-    if (dp_tapped(f))
+    if (dp_tapped(f) && h->interests) /* else its payload has gone, see revoke.h */
         dp_tap_run(f, target,
                    why == DP_WITHDRAWN ? SB_OUTCOME_DROPPED : target ? SB_OUTCOME_LOST : SB_OUTCOME_NOBODY);
 }

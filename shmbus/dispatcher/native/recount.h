@@ -47,8 +47,7 @@ static inline void dp_recount_ring(struct dp_forwarder *f, struct dp_port *port,
     const uint8_t *record;
     for (; dp_own_record_in(f, port, ring, &position, &h, &record); position += RB_ALIGN8(h.length)) {
         struct sb_block block;
-        bool revoked = !h.interests && ring != SB_REPLIES;
-        if (!(h.flags & SB_POOLED) || revoked || h.length - sb_payload_offset(&h) != sizeof block)
+        if (!(h.flags & SB_POOLED) || !h.interests || h.length - sb_payload_offset(&h) != sizeof block)
             continue;
         block = sb_block_in(&h, record);
         if (!dp_recount_block(f, &block))

@@ -14,6 +14,11 @@
  * Plain events alone, and what observers get: what groups and handlers get is work, which nobody takes away from them, and
  * mailboxes have a rule of their own.
  *
+ * What is over is revoked at once, by whomever it was not taken, and is no loss: a request that was withdrawn, or whose
+ * deadline has passed, since nobody would begin it; and a reply, or a part of one, to a request that has ended. Who asked
+ * and does not look may find a reply later than its deadline, so that goes only where it has taken nothing for
+ * `block_timeout` since.
+ *
  * Offers: dp_revocable, dp_pool_waits_until, dp_revoke_from, dp_free_pool, dp_free_lossy. Modelled in tests/models/pools.py. */
 #pragma once
 
@@ -31,21 +36,61 @@ static inline uint64_t dp_untaken_from(const struct dp_port *port, uint64_t ring
     return taken < tail ? tail : taken;
 }
 
-/* The record of a share of this pool's (NULL: of any) in a ring, if that may be revoked, and a copy of its header. NULL: it
- * may not. */
-static inline uint8_t *dp_revocable(const struct dp_port *port, const struct dp_share *s, const struct dp_pool *pool,
-                                    struct sb_record *h)
+/* The untaken record of a share of this pool's (NULL: of any) in a ring, and a copy of its header. NULL: it is in none,
+ * or taken, or revoked. */
+static inline uint8_t *dp_untaken_record(const struct dp_port *port, const struct dp_share *s,
+                                         const struct dp_pool *pool, struct sb_record *h)
 {
     uint64_t ring = (s->share & 7) - 1, position = s->share & ~7ull;
-    if ((pool && s->pool != pool) || s->until != SB_NOWHERE || (ring != SB_DATA && ring != SB_URGENT_EVENTS) ||
+    if ((pool && s->pool != pool) || s->until != SB_NOWHERE || ring >= SB_RINGS_IN ||
         position < dp_untaken_from(port, ring))
         return NULL;
     uint8_t *record = port->in[ring].data + (position & (port->in[ring].capacity - 1));
     memcpy(h, record, sizeof *h);
-    return (h->kind == SB_EVENT || h->kind == SB_TAP) && h->interests == SB_PLAIN ? record : NULL;
+    return h->interests ? record : NULL;
+}
+
+/* The same, if it may be revoked. */
+static inline uint8_t *dp_revocable(const struct dp_port *port, const struct dp_share *s, const struct dp_pool *pool,
+                                    struct sb_record *h)
+{
+    uint8_t *record = dp_untaken_record(port, s, pool, h);
+    return record && (h->kind == SB_EVENT || h->kind == SB_TAP) && h->interests == SB_PLAIN ? record : NULL;
+}
+
+/* Since when is it over, or from when on will it be? 0: for some time; SB_NOWHERE: that is not known, or it is neither
+ * request nor reply. */
+static inline uint64_t dp_over_from(struct dp_forwarder *f, const struct dp_port *port, const struct sb_record *h)
+{
+    bool request = h->kind == SB_REQUEST, part = h->kind == SB_PART;
+    if (!request && !part && h->kind != SB_REPLY && h->kind != SB_ERROR)
+        return SB_NOWHERE;
+    const struct dp_port *requester = request ? dp_port_of(f, sb_whom(h->peer, h->peer_generation)) : port;
+    uint16_t index = sb_index_of(h->correlation);
+    if (!requester || index >= requester->pending_count)
+        return 0;
+    const struct sb_pending *pending = &requester->pending[index];
+    if (rb_load_acquire(&pending->state) != SB_PENDING_WAITING || memcmp(pending->id, h->correlation, 16) != 0)
+        return 0;
+    uint64_t deadline = request ? h->deadline_ns : part ? 0 : pending->deadline_ns;
+    if (!deadline || deadline == SB_NOWHERE)
+        return SB_NOWHERE;
+    uint64_t taken = request ? 0 : port->shares.taken_ns;
+    return request ? deadline : (deadline > taken ? deadline : taken) + f->block_timeout_ns;
 }
 
 /* Share `i`, of this record. */
+static inline void dp_void(struct dp_forwarder *f, struct dp_port *port, uint32_t i, uint8_t *record)
+{
+    atomic_store_explicit(sb_interests_in(record), 0, memory_order_release);
+    RB_FAIL("revoke.revoked");
+    if (dp_is_backlog(port))
+        dp_drop_share(f, port, i);
+    else
+        port->shares.list[i].revoked = true;
+}
+
+/* The same, and count it as lost. */
 static inline void dp_revoke(struct dp_forwarder *f, struct dp_port *port, uint32_t i, uint8_t *record,
                              const struct sb_record *h)
 {
@@ -56,14 +101,19 @@ static inline void dp_revoke(struct dp_forwarder *f, struct dp_port *port, uint3
     if (lost)
         dp_count_lost(f, to, why, 1, &no_records, rb_load(&to->down->mailbox_lost), 0);
     RB_FAIL("revoke.counted");
-    atomic_store_explicit(sb_interests_in(record), 0, memory_order_release);
-    RB_FAIL("revoke.revoked");
-    if (dp_is_backlog(port))
-        dp_drop_share(f, port, i);
-    else
-        port->shares.list[i].revoked = true;
+    dp_void(f, port, i, record);
     if (lost && why == SB_LOSS_SLOW)
         dp_emit_lost(f, to, why, h, sb_type_of(record), sb_payload_size(h, record), dp_sender_name(f, h));
+}
+
+/* Those that were revoked and that it has not entered are over. */
+static inline void dp_end_revoked(struct dp_forwarder *f, struct dp_port *port)
+{
+    if (dp_is_backlog(port))
+        return;
+    port->shares.look = true;
+    dp_sweep_shares(f, port);
+    dp_drop_ended(f, port);
 }
 
 /* Count all that has not been taken of this pool (NULL: of blocks that are to go, see reclaim.h) as lost (`lossy`: that came to
@@ -83,11 +133,28 @@ static inline void dp_revoke_from(struct dp_forwarder *f, struct dp_port *port, 
             dp_set_slow(dp_receiving(f, port), true);
         dp_revoke(f, port, i, record, &h);
     }
-    if (!revoked || dp_is_backlog(port))
-        return;
-    port->shares.look = true; /* dp_sweep_shares finds those that it has not entered */
-    dp_sweep_shares(f, port);
-    dp_drop_ended(f, port);
+    if (revoked)
+        dp_end_revoked(f, port);
+}
+
+/* Revoke what is over of what keeps the source waiting: of its pool, or where all together have too much, of any. */
+static inline void dp_free_over(struct dp_forwarder *f, const struct dp_port *source, struct dp_port *port)
+{
+    const struct dp_pool *pool = source->pool_turn ? NULL : source->pool;
+    struct sb_record h;
+    bool any = false;
+    for (uint32_t i = port->shares.count; i--;) {
+        uint8_t *record = dp_untaken_record(port, &port->shares.list[i], pool, &h);
+        uint64_t from = record ? dp_over_from(f, port, &h) : SB_NOWHERE;
+        if (from < f->now) {
+            dp_void(f, port, i, record);
+            any = true;
+        } else if (from < f->next_deadline) {
+            f->next_deadline = from + 1;
+        }
+    }
+    if (any)
+        dp_end_revoked(f, port);
 }
 
 /* Until when does the sender wait, at the most, for what stands there of this pool (NULL: of any) for this
@@ -115,6 +182,7 @@ static inline void dp_free_pool_of(struct dp_forwarder *f, struct dp_port *sourc
     if (!to || (to->state != SB_ROW_LIVE && to->state != SB_ROW_LEAVING))
         return;
     dp_sweep_shares(f, to);
+    dp_free_over(f, source, port);
     uint64_t until = dp_pool_waits_until(f, source, port, to, source->pool);
     if (until == SB_NOWHERE)
         return;
@@ -126,7 +194,7 @@ static inline void dp_free_pool_of(struct dp_forwarder *f, struct dp_port *sourc
     }
 }
 
-/* Those for whom there are untaken events, for which it waits. */
+/* Those for whom there is something untaken, for which it waits. */
 static inline void dp_free_pool(struct dp_forwarder *f, struct dp_port *source)
 {
     uint64_t left = f->catching_up;
@@ -134,6 +202,9 @@ static inline void dp_free_pool(struct dp_forwarder *f, struct dp_port *source)
         dp_free_pool_of(f, source, &f->ports[slot]);
     for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
         dp_free_pool_of(f, source, port);
+    left = dp_work_backlogs(f);
+    for (struct dp_port *port; (port = dp_next_backlog(f, &left));)
+        dp_free_over(f, source, port);
 }
 
 /* How often the blocks of this pool are there, untaken, for receivers that would rather lose them. False: never. */

@@ -118,7 +118,7 @@ static inline enum dp_verdict dp_judge_reply(struct dp_forwarder *f, struct dp_p
     if (memcmp(given->id, h->correlation, 16) != 0 || rb_load(&given->whom) != dp_whom_of(source) ||
         (done && done != position + 1 && !before_end))
         return DP_DROP;
-    dp_choose_one(chosen, requester->slot, 0);
+    dp_choose_one(chosen, requester->slot, SB_PLAIN);
     return DP_DELIVER;
 }
 

@@ -51,12 +51,19 @@ cdef class Inbox:
 
     cdef void _pass_over(self, const sb_record *header) noexcept:
         """Under the lock, which it gives back. It is taken, and nobody wants it; `interests` 0: it was lost
-        meanwhile."""
+        meanwhile, or was a request that is over."""
         cdef ep_endpoint *e = self._connection.e
+        if header.kind == SB_REQUEST and not header.interests:
+            self._count_over(header)
         ep_take(e, header, SB_HELD_DONE)
         if header.flags & SB_POOLED:
             ep_pass_share(e)
         ep_unlock(e)
+
+    cdef inline void _count_over(self, const sb_record *header) noexcept:
+        """Under the lock. A request that was revoked: its deadline is over, or else it was withdrawn."""
+        cdef ep_endpoint *e = self._connection.e
+        rb_add(&e.up.expired if 0 < header.deadline_ns < rb_now() else &e.up.withdrawn, 1)
 
     cdef void _note_live(self, const sb_record *header) noexcept:
         """Under the lock. A subscription has all that was kept; this runs no Python code."""

@@ -73,19 +73,25 @@ static inline struct ep_share *ep_enter_reply(struct ep_endpoint *e, const struc
 {
     uint64_t id = sb_share_of(e->in[SB_REPLIES].next, SB_REPLIES);
     struct ep_share *share = ep_enter_share(e, id, header, record, false);
+    if (share && ep_drop_revoked(share, record))
+        return NULL;
     if (lies && share && ep_copies_share(share))
         ep_copy_share(share);
     return share;
 }
 
-static inline void ep_keep_pooled(struct ep_endpoint *e, struct ep_request *request, const struct sb_record *header,
+/* False: it was revoked meanwhile, since its time is over. */
+static inline bool ep_keep_pooled(struct ep_endpoint *e, struct ep_request *request, const struct sb_record *header,
                                   const uint8_t *record)
 {
     request->header = *header;
     request->size = 0;
     request->share = ep_enter_reply(e, header, record, request->future);
+    if (!request->share && sb_is_revoked(record))
+        return false;
     if (!request->share)
         ep_lose_reply(request);
+    return true;
 }
 
 static inline void ep_drop_reply_share(struct ep_request *request)
@@ -114,13 +120,14 @@ static inline void ep_keep_reply(struct ep_request *request, const struct sb_rec
         memcpy(request->payload, record + offset, size);
 }
 
-static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const struct sb_record *header,
+/* False: it was revoked, and the request waits on, for no more than its timeout. */
+static inline bool ep_complete(struct ep_endpoint *e, uint32_t index, const struct sb_record *header,
                                const uint8_t *record)
 {
     struct ep_request *request = &e->requests[index];
-    if (header->flags & SB_POOLED)
-        ep_keep_pooled(e, request, header, record);
-    else
+    if (header->flags & SB_POOLED && !ep_keep_pooled(e, request, header, record))
+        return false;
+    if (!(header->flags & SB_POOLED))
         ep_keep_reply(request, header, record);
     ep_leave_futures(e, index);
     request->state = EP_REQUEST_DONE;
@@ -130,7 +137,7 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
     e->completions++;
     rb_add(&e->up->received_replies, header->kind != SB_REPLY || header->peer != SB_FROM_BUS); /* but answers */
     if (!request->future)
-        return;
+        return true;
     e->nudge |= request->alert;
     request->next = EP_NO_REQUEST;
     if (e->completed == EP_NO_REQUEST)
@@ -138,6 +145,7 @@ static inline void ep_complete(struct ep_endpoint *e, uint32_t index, const stru
     else
         e->requests[e->completed_last].next = index;
     e->completed_last = index;
+    return true;
 }
 
 /* False: it is not kept. */
@@ -172,10 +180,10 @@ static inline bool ep_take_reply(struct ep_endpoint *e, const struct sb_record *
     if (waits && part)
         return ep_take_part(e, index, header, record);
     if (waits)
-        ep_complete(e, index, header, record);
-    else if (!part) /* of a stream that was broken off they may be many, and nobody missed them */
+        return ep_complete(e, index, header, record);
+    if (!part) /* of a stream that was broken off they may be many, and nobody missed them */
         rb_add(&e->up->orphans, 1);
-    return waits;
+    return false;
 }
 
 static inline void ep_drain_replies(struct ep_endpoint *e)

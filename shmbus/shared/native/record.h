@@ -110,7 +110,7 @@ _Static_assert(sizeof(struct sb_found) == 16, "an answer has no holes");
 
 static inline const uint8_t *sb_type_of(const uint8_t *record) { return record + SB_HEADER; }
 
-/* `interests` of a record in a ring. Of a pooled event towards a receiver the dispatcher makes it 0, after its
+/* `interests` of a record in a ring. Of what is pooled, towards a receiver, the dispatcher makes it 0, after its
  * publication, where that is for it no more: see dispatcher/native/revoke.h. */
 static inline _Atomic uint32_t *sb_interests_in(const uint8_t *record)
 {
