@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -406,6 +407,24 @@ def test_requests_that_are_over_keep_nobody_from_a_pool(bus: shmbus.Bus, attach:
     assert source.request("do", b"last", timeout=60).payload == 4
     served = info(bus, "idle")
     assert (served.received.requests, served.withdrawn) == (1, 3)
+
+
+@pytest.mark.bus(pool_bytes=4 * LARGE)
+def test_requests_that_are_over_do_not_keep_gather_from_a_pool(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    source, idle, server = attach("source"), attach("idle"), attach("server")
+    idle.handle("idle", lambda _: None)
+    server.handle("do", lambda m: len(m.payload))
+    server.start()
+    under_way = [source.request_async("idle", bytes(LARGE), timeout=60) for _ in range(3)]
+    eventually(lambda: info(bus, "idle").untouched == 3)
+    time.sleep(0.3)  # the dispatcher has looked since they waited for memory
+    for future in under_way:
+        future.cancel()
+    (answer,) = source.gather("do", bytes(3 * LARGE), timeout=60).values()
+    assert isinstance(answer, shmbus.Message)
+    assert answer.payload == 3 * LARGE
 
 
 def test_small_rings_of_one_that_only_sends_or_has_gone_make_nobody_use_a_pool(

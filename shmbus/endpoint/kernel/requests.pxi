@@ -357,11 +357,14 @@ cdef class Requests:
         reply to `under_way`, until there is no space in the ring or the table."""
         cdef PendingReply pending
         cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
+        self._outbox.lack.pages = 0
         try:
             while addressees:
                 pending = PendingReply.__new__(PendingReply)
                 if not self._begin_now(pending, type, payload, deadline, reply_type, 1, <Addressee?>addressees[0],
                                        &limits):
+                    if self._outbox.lack.pages:  # the dispatcher is to look what is over
+                        self._connection.count(&self._connection.e.up.pool_waits)
                     return
                 under_way.append(pending)
                 addressees.popleft()
