@@ -6,6 +6,7 @@ cdef dict MAKERS = {
     Stream: "use Endpoint.stream()",
     LoopStream: "use Endpoint.stream()",
     Block: "made by the bus",
+    Share: "made by the bus",
     Batch: "use Endpoint.batch()",
     Loan: "use Endpoint.loan() or Endpoint.loan_array()",
     Iteration: "iterate over an endpoint",
