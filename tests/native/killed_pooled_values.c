@@ -165,20 +165,21 @@ static void prepare_left_behind(struct stage *s)
     b_dies(s);
     EQUAL(rb_load(&s->w->bus->pools_granted), (POOL_PAGES + 3) * DP_PAGE);
     s->c->up->pool_limit = POOL_PAGES * DP_PAGE;
-    rb_store_release(&s->c->up->pool_asked, sb_pool_question(1, 3));
+    EQUAL(asks(s->c, 1, 5), 1);
+    EQUAL(rb_load(&s->w->bus->evicted), 0);
+    rb_store_release(&s->c->up->pool_asked, sb_pool_question(2, 3)); /* which it needs, and does not ask for again */
     raise_ready(s->c);
 }
 
 static void check_left_behind(struct stage *s)
 {
-    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(1, 3));
+    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(2, 3));
     EQUAL(rb_load(&s->w->bus->retained), 1); /* the newest */
     CHECK(rb_load(&s->w->bus->evicted) >= 2 && rb_load(&s->w->bus->evicted) <= 3);
     EQUAL(rb_load(&s->w->bus->pools_left), 1);
-    rb_store_release(&s->c->up->pool_asked, sb_pool_question(2, 4));
-    raise_ready(s->c);
-    settle(s->w);
-    EQUAL(rb_load(&s->c->down->pool_granted), sb_pool_question(2, 4));
+    EQUAL(asks(s->c, 3, 5), 3);
+    EQUAL(rb_load(&s->w->bus->retained), 1);
+    EQUAL(asks(s->c, 4, 4), 4);
     EQUAL(rb_load(&s->w->bus->retained), 0);
     EQUAL(rb_load(&s->w->bus->pools_left), 0);
     EQUAL(rb_load(&s->w->bus->pools_granted), (POOL_PAGES + 4) * DP_PAGE);

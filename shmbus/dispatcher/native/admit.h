@@ -92,6 +92,8 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
         port->stalled = health & SB_STALLED;
         port->stopped = health & SB_STOPPED;
         port->slow = health & SB_SLOW;
+        /* What it lacks it may have asked for anew, and does not again. */
+        port->pool_again = rb_load(&o->up->pool_asked) != port->pool_asked;
     }
     if (f->high_slot <= o->slot)
         f->high_slot = o->slot + 1;

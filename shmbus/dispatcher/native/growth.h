@@ -33,6 +33,13 @@ static inline uint64_t dp_wanted_pages(const struct dp_port *port)
     return asked < most ? asked : most;
 }
 
+/* It has what it asked for. */
+static inline void dp_end_turn(struct dp_port *port)
+{
+    port->pool_turn = 0;
+    port->pool_again = false;
+}
+
 /* May its pool grow? One that closes may still have to send what it has in hand. */
 static inline bool dp_grows(const struct dp_port *port)
 {
@@ -100,7 +107,7 @@ static inline void dp_feed_pools(struct dp_forwarder *f)
         if (pages > had || port->pool_asked >> 40 != rb_load(&port->down->pool_granted) >> 40)
             dp_grant_pages(f, port, pages);
         if (pages == wanted)
-            port->pool_turn = 0;
+            dp_end_turn(port);
         lacking += wanted - pages;
     }
     dp_say_short(f, lacking);
@@ -113,12 +120,12 @@ static inline void dp_answer_pool(struct dp_forwarder *f, struct dp_port *port, 
     uint64_t had = port->pool_pages;
     port->pool_asked = asked;
     uint64_t wanted = dp_wanted_pages(port);
-    port->pool_again = port->pool_turn;
+    port->pool_again |= port->pool_turn != 0;
     f->pools_starve = true;
     if (wanted > had) {
         port->pool_turn = port->pool_turn ? port->pool_turn : ++f->pools_turn;
         return;
     }
-    port->pool_turn = 0;
+    dp_end_turn(port);
     dp_grant_pages(f, port, wanted);
 }

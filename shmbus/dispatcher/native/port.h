@@ -145,7 +145,7 @@ struct dp_port {
 
     uint64_t pool_pages;      /* of its pool, that it may have, see growth.h */
     uint64_t pool_turn;       /* it asks for more than it may have: in this order; 0: it does not */
-    bool pool_again;          /* it has asked anew since: for no more than it needs */
+    bool pool_again;          /* it has asked anew since, for no more than it needs; adopted: it may have */
     uint64_t pool_waits_seen, pool_waited_ns, pool_waits_since_ns; /* it waits for its pool: when it last did; since
                                                                     * when, 0: it does not */
     uint64_t pool_reclaimed_ns; /* what others had was taken for it, with the time that takes them; see reclaim.h */
