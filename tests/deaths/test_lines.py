@@ -1,5 +1,6 @@
 """Death in Python code: a process is killed at each line of attaching and leaving, at every few of
-serving, taking over and ending a bus. Whoever comes next finds its way, and nothing is left."""
+serving, taking over and ending a bus, others in each run. Whoever comes next finds its way, and
+nothing is left."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from shmbus.testing import BusProcess, eventually, in_shm, run_python
 pytestmark = pytest.mark.slow
 
 SWEEP = '''
-import os, signal, sys, traceback
+import os, random, signal, sys, traceback
 import ringbuf, shmbus
 
 bus, what, stride = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -71,7 +72,7 @@ def end(line):
     served.close()
 
 
-line, status = 1, None
+line, status = random.randint(1, stride), None
 while status != 0:
     child = os.fork()
     if child == 0:
@@ -93,7 +94,7 @@ def sweep(bus: str, what: str, stride: int = 1) -> None:
     """Have `what` done again and again by processes that are killed meanwhile, one line later each
     time, until one gets through."""
     lines = run_python(SWEEP, bus, what, stride, timeout=280)
-    assert int(lines) > 50 * stride
+    assert int(lines) > 15 * stride
 
 
 @pytest.mark.parametrize("what", ["attach", "leave"])
@@ -110,11 +111,11 @@ def test_an_endpoint_killed_at_any_line_leaves_nothing(bus: shmbus.Bus, what: st
 
 def test_what_the_killed_left_at_the_door_goes_with_the_bus(bus_name: str) -> None:
     with shmbus.serve(bus_name):
-        sweep(bus_name, "attach", 7)
+        sweep(bus_name, "attach", 19)
     assert in_shm(bus_name) == []
 
 
-@pytest.mark.parametrize(("what", "stride"), [("serve", 7), ("end", 7)])
+@pytest.mark.parametrize(("what", "stride"), [("serve", 19), ("end", 19)])
 def test_a_dispatcher_killed_at_any_line_does_not_stop_the_next(
     bus_name: str, what: str, stride: int
 ) -> None:
@@ -132,7 +133,7 @@ def test_successors_killed_at_any_line_lose_nothing(bus_process: BusProcess) -> 
         bus_process.kill()
         for number in range(100):
             writer.publish("x", number)
-        sweep(bus_process.name, "take_over", 7)
+        sweep(bus_process.name, "take_over", 19)
         bus_process.start()
         writer.publish("x", 100)
         got: list[int] = []
