@@ -65,6 +65,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_ALONE
         SB_POOLED
         SB_FRAMED
+        SB_RELAYED
     enum: # sb_fault_code; a named one could not be an index
         SB_FAULT_NO_ROUTE
         SB_FAULT_ENDPOINT_DIED
@@ -85,6 +86,7 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         SB_PLAIN
         SB_MAX_TYPE
         SB_MAX_NAME
+        SB_MAX_SITE
         SB_FROM_BUS
         SB_MAX_REASON
         SB_HEADER
@@ -117,6 +119,14 @@ cdef extern from "shmbus/shared/native/record.h" nogil:
         uint64_t version
         uint32_t receivers
         uint32_t handlers
+    struct sb_origin:
+        char source[48]
+        char site[32]
+        uint64_t sent_ns
+        uint64_t error_ns
+        uint64_t sent_there_ns
+        uint32_t lost
+        uint32_t reserved[5]
     struct sb_block:
         uint64_t offset
         uint64_t length

@@ -49,14 +49,15 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000012EB39855
+LAYOUT = 0x00000001228C537E
 """The second word of every segment that this version can read."""
 
 LINE = 64
 MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
 PADDING = 0
-PAYLOAD_FLAGS = 12291  # what the payload is: its sender says so
+PAYLOAD_FLAGS = 28675
 PLAIN = 1  # `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups
+MAX_SITE = 32  # characters of the name of a site
 FROM_BUS = 0xFFFF  # `peer` of what the dispatcher itself sends
 MAX_REASON = 255  # bytes of the text that an SB_NACK has as its extension
 HEADER = 64
@@ -144,6 +145,10 @@ class RecordFlag(IntFlag):
     ALONE = 2048
     POOLED = 0x1000  # the payload here is struct sb_block: the payload proper lies in a pool
     FRAMED = 0x2000  # the payload proper is MessagePack with arrays behind it, see shared/frames.py
+    # it came from another bus: the payload proper ends with struct sb_origin. Only a link sends
+    # that. An SB_EVENT towards the dispatcher is for plain subscriptions alone, or for the queue
+    # group that the extension names
+    RELAYED = 0x4000
 
 
 class FaultCode(IntEnum):
@@ -414,6 +419,17 @@ FOUND = _structure(
     ("version", "<u8", 0),
     ("receivers", "<u4", 8),
     ("handlers", "<u4", 12),
+)
+
+ORIGIN = _structure(
+    128,
+    ("source", "S48", 0),
+    ("site", "S32", 48),
+    ("sent_ns", "<u8", 80),
+    ("error_ns", "<u8", 88),
+    ("sent_there_ns", "<u8", 96),
+    ("lost", "<u4", 104),
+    ("reserved", ("<u4", 5), 108),
 )
 
 BLOCK = _structure(
@@ -935,6 +951,7 @@ STRUCTURES: dict[str, Dtype] = {
     "sb_record": RECORD,
     "sb_fault": FAULT,
     "sb_found": FOUND,
+    "sb_origin": ORIGIN,
     "sb_block": BLOCK,
     "sb_grant": GRANT,
     "sb_tap": TAP,

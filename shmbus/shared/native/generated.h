@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000012eb39855ull
+#define SB_LAYOUT 0x00000001228c537eull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -61,6 +61,15 @@ _Static_assert(sizeof(struct sb_found) == 16, "sb_found");
 SB_FIELD(sb_found, version, 0, 8);
 SB_FIELD(sb_found, receivers, 8, 4);
 SB_FIELD(sb_found, handlers, 12, 4);
+
+_Static_assert(sizeof(struct sb_origin) == 128, "sb_origin");
+SB_FIELD(sb_origin, source, 0, 48);
+SB_FIELD(sb_origin, site, 48, 32);
+SB_FIELD(sb_origin, sent_ns, 80, 8);
+SB_FIELD(sb_origin, error_ns, 88, 8);
+SB_FIELD(sb_origin, sent_there_ns, 96, 8);
+SB_FIELD(sb_origin, lost, 104, 4);
+SB_FIELD(sb_origin, reserved, 108, 20);
 
 _Static_assert(sizeof(struct sb_block) == 32, "sb_block");
 SB_FIELD(sb_block, offset, 0, 8);

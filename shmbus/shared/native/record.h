@@ -42,13 +42,19 @@ enum sb_record_flag {
     SB_ALONE = 1 << 11,      /* SB_EVENT towards a receiver: for one of its interests, whose id is in `deadline_ns` */
     SB_POOLED = 1 << 12,     /* the payload here is struct sb_block: the payload proper lies in a pool */
     SB_FRAMED = 1 << 13,     /* the payload proper is MessagePack with arrays behind it, see shared/frames.py */
+    SB_RELAYED = 1 << 14,    /* it came from another bus: the payload proper ends with struct sb_origin. Only a link
+                              * sends that. An SB_EVENT towards the dispatcher is for plain subscriptions alone, or
+                              * for the queue group that the extension names */
 };
 
-#define SB_PAYLOAD_FLAGS (SB_RAW | SB_NONE | SB_POOLED | SB_FRAMED) /* what the payload is: its sender says so */
+/* What the payload is: its sender says so. */
+#define SB_PAYLOAD_FLAGS (SB_RAW | SB_NONE | SB_POOLED | SB_FRAMED | SB_RELAYED)
 
 #define SB_PLAIN 1u /* `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups */
 #define SB_MAX_TYPE 255u    /* bytes of a type or a pattern */
 #define SB_MAX_NAME 48u     /* characters; the bus's name must fit into a socket's path, of 108 bytes */
+#define SB_MAX_SITE 32u     /* characters of the name of a site */
+#define SB_LINK_MARK '@'    /* the names of links, and of those that stand in for one, begin with it; no user's do */
 #define SB_FROM_BUS 0xffffu /* `peer` of what the dispatcher itself sends */
 #define SB_MAX_REASON 255u  /* bytes of the text that an SB_NACK has as its extension */
 
@@ -131,6 +137,19 @@ static inline bool sb_record_sound(const struct sb_record *h)
 {
     return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
 }
+
+/* Where a message comes from that a link brought from another bus: behind its payload, whatever flags that has. The link
+ * writes it; all others copy it as part of the payload. */
+struct sb_origin {
+    char source[SB_MAX_NAME];   /* the endpoint there, */
+    char site[SB_MAX_SITE];     /* and the site of its bus; both padded with zeros */
+    uint64_t sent_ns;           /* when it was sent, on this machine's CLOCK_MONOTONIC, */
+    uint64_t error_ns;          /* which is known so well: it may be so much sooner or later */
+    uint64_t sent_there_ns;     /* as its source stamped it: no other message of that source has it */
+    uint32_t lost;              /* how many were lost between the sites since the one before of its type */
+    uint32_t reserved[5];
+};
+_Static_assert(sizeof(struct sb_origin) == 128, "an origin takes two lines");
 
 /* A block of a pool, as the payload of a record with SB_POOLED. Its sender writes it; the dispatcher checks it once,
  * and copies it on as it is. */
