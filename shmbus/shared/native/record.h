@@ -138,8 +138,8 @@ static inline bool sb_record_sound(const struct sb_record *h)
     return h->length >= SB_HEADER && sb_payload_offset(h) <= h->length && h->type_length <= SB_MAX_TYPE;
 }
 
-/* Where a message comes from that a link brought from another bus: behind its payload, whatever flags that has. The link
- * writes it; all others copy it as part of the payload. */
+/* Where a message comes from that a link brought from another bus: behind its payload, whatever flags that has. The
+ * link writes it; all others copy it as part of the payload. */
 struct sb_origin {
     char source[SB_MAX_NAME];   /* the endpoint there, */
     char site[SB_MAX_SITE];     /* and the site of its bus; both padded with zeros */
