@@ -5,6 +5,7 @@ Written by tools/build/layout.py from the headers; do not edit.
 
 MAX_TYPE = 255  # bytes of a type or a pattern
 MAX_NAME = 48  # characters; the bus's name must fit into a socket's path, of 108 bytes
+MAX_SITE = 32  # characters of the name of a site
 REQUEST_RESERVE = 256  # bytes of the incoming reply ring, for the errors of one request
 GROUPS = 32  # bits of `interests`: plain subscriptions and 31 groups
 HELD = 64  # messages that an endpoint may have begun and not done, kept for handing on

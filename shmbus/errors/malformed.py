@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from shmbus.limits import MAX_NAME, MAX_TYPE
+from shmbus.limits import MAX_NAME, MAX_SITE, MAX_TYPE
 
 from .groups import UsageError
 from .phrases import named_by
 
 
 class InvalidName(UsageError, ValueError):
-    """A bus, endpoint or group name that cannot be used."""
+    """A name of a bus, endpoint, group, site or space that cannot be used."""
 
     name: str
     what: str = "endpoint"
-    """Whose name: bus, endpoint or group."""
+    """Whose name: bus, endpoint, group, site or space."""
     reason: str
     variable: str = ""
     """The environment variable that gave it, if one did."""
 
     def _explain(self) -> str:
+        most = MAX_SITE if self.what in ("site", "space") else MAX_NAME
         return (
             f"{self.name!r} cannot name a{'n' if self.what[0] in 'aeiou' else ''} {self.what}: "
-            f"{self.reason}. Use 1 to {MAX_NAME} of A-Z a-z 0-9 '_' '-' '.'"
+            f"{self.reason}. Use 1 to {most} of A-Z a-z 0-9 '_' '-' '.'"
             f"{named_by(self.variable)}"
         )
 

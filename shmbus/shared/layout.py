@@ -57,7 +57,6 @@ MAGIC = 0x465542474E495253  # "SRINGBUF" in memory order
 PADDING = 0
 PAYLOAD_FLAGS = 28675
 PLAIN = 1  # `interests` bit 0: the receiver's plain subscriptions; bits 1-31: its groups
-MAX_SITE = 32  # characters of the name of a site
 FROM_BUS = 0xFFFF  # `peer` of what the dispatcher itself sends
 MAX_REASON = 255  # bytes of the text that an SB_NACK has as its extension
 HEADER = 64

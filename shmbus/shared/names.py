@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ringbuf.segment import DIRECTORY
 from shmbus.errors import InvalidName
-from shmbus.limits import MAX_NAME
+from shmbus.limits import MAX_NAME, MAX_SITE
 
 SHM = Path(DIRECTORY)
 
@@ -39,15 +39,25 @@ def check_group(name: str) -> str:
     return _check(name, "group")
 
 
-def _check(name: object, what: str) -> str:
+def check_site(name: str) -> str:
+    """The name of a site itself, if it is one; raises ``InvalidName``."""
+    return _check(name, "site", MAX_SITE)
+
+
+def check_space(name: str) -> str:
+    """The name of a space itself, if it is one; raises ``InvalidName``."""
+    return _check(name, "space", MAX_SITE)
+
+
+def _check(name: object, what: str, most: int = MAX_NAME) -> str:
     if not isinstance(name, str):
         reason = f"it is of type {type(name).__name__}"
-    elif _WHOLE_NAME.match(name):
+    elif len(name) <= most and _WHOLE_NAME.match(name):
         return name
     elif not name:
         reason = "it is empty"
-    elif len(name) > MAX_NAME:
-        reason = f"it has {len(name)} characters, the limit is {MAX_NAME}"
+    elif len(name) > most:
+        reason = f"it has {len(name)} characters, the limit is {most}"
     else:
         odd = next(c for c in name if not _WHOLE_NAME.match(c))
         reason = f"it has the character {odd!r}"

@@ -50,6 +50,7 @@ LIMITS = (
     "SB_MAX_DEPTH",
     "SB_MAX_NAME",
     "SB_MAX_REQUESTS",
+    "SB_MAX_SITE",
     "SB_MAX_SLOTS",
     "SB_MAX_TYPE",
     "SB_MEMBERS",
