@@ -236,6 +236,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
     enum: # sb_interest_op; a named one could not be an index
         SB_INTEREST_ADD
         SB_INTEREST_REMOVE
+        SB_INTEREST_NOTE
     enum: # sb_interest_role; a named one could not be an index
         SB_ROLE_SUBSCRIBE
         SB_ROLE_HANDLE

@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001228C537E
+LAYOUT = 0x00000001650A6328
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -336,7 +336,10 @@ class InterestOp(IntEnum):
     """What an entry of the interest log does."""
 
     ADD = 1
-    REMOVE = 2
+    REMOVE = 2  # of an interest, or a note
+    # no interest: the description is for observers, see shared/sites.py. In place of that which had
+    # its id
+    NOTE = 3
 
 
 class InterestRole(IntEnum):

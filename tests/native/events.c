@@ -135,6 +135,26 @@ TEST(a_subscription_that_was_closed_gets_nothing_more)
     close_world(w);
 }
 
+TEST(a_note_for_observers_is_no_interest)
+{
+    struct world *w = new_world();
+    struct peer *a = join(w, "a"), *b = join(w, "b");
+    subscribe(a, "x");
+    uint64_t version = rb_load(&w->bus->routes_version);
+    uint64_t note = commit_interest(a, (struct sb_interest){.op = SB_INTEREST_NOTE}, "y", "");
+    commit_interest(a, (struct sb_interest){.op = SB_INTEREST_NOTE, .id = note}, "z", "");
+    commit_interest(a, (struct sb_interest){.op = SB_INTEREST_REMOVE, .id = note}, "", "");
+    CHECK(!a->quarantined);
+    EQUAL(rb_load(&w->bus->routes_version), version);
+    publish(b, "x", "1");
+    publish(b, "y", "2");
+    publish(b, "z", "3");
+    settle(w);
+    GETS(a, "1");
+    GETS_NOTHING(a);
+    close_world(w);
+}
+
 TEST(a_log_of_interests_that_is_replaced_takes_the_place_of_the_old_one)
 {
     struct world *w = new_world();

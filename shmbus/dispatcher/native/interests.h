@@ -287,6 +287,8 @@ static inline enum dp_applied dp_apply_interest(struct dp_forwarder *f, struct d
         dp_forget_mailbox(f, port, e.id);
         return DP_APPLIED;
     }
+    if (e.op == SB_INTEREST_NOTE)
+        return DP_APPLIED;
     const char *group = text + e.pattern_length;
     if (e.op != SB_INTEREST_ADD || !dp_interest_sound(&e, text))
         return DP_NO_INTEREST;

@@ -750,7 +750,12 @@ _Static_assert(SB_MAIL_BYTES >= SB_HEADER + SB_MAX_TYPE, "the first cell has the
 /* INTERESTS ------------------------------------------------------------------------------------------------ */
 
 /* What an entry of the interest log does. */
-enum sb_interest_op { SB_INTEREST_ADD = 1, SB_INTEREST_REMOVE = 2 };
+enum sb_interest_op {
+    SB_INTEREST_ADD = 1,
+    SB_INTEREST_REMOVE = 2, /* of an interest, or a note */
+    SB_INTEREST_NOTE = 3,   /* no interest: the description is for observers, see shared/sites.py. In place of the note
+                             * that had its id */
+};
 
 /* What an interest asks for. */
 enum sb_interest_role {
