@@ -1,7 +1,8 @@
 """What the bus itself publishes: the events on `$bus.>`, with their payloads.
 
 A payload is a map, as of any event; subscribe with ``payload_type=`` one of these to get it as an
-object. The dispatcher packs them in C (dispatcher/native/emit.h); a test compares both.
+object. The dispatcher packs them in C (dispatcher/native/emit.h); a test compares both. Those of
+links, `$bus.link.>`, a link publishes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = [
     "EndpointUp",
     "GroupMember",
     "GroupRebalanced",
+    "LinkDown",
+    "LinkUp",
     "Lost",
     "Undeliverable",
 ]
@@ -171,6 +174,30 @@ class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     """The encoded payload, or as many of its first bytes as the rings of all subscribers take."""
 
 
+class LinkUp(msgspec.Struct, frozen=True, kw_only=True):
+    """Another site can be reached: what links of this bus and of that one let through crosses from
+    now on."""
+
+    site: str
+    """Its name."""
+    run: str
+    """Of its link there: 16 hex digits, others each time that link starts."""
+    link: str
+    """The endpoint of this bus that reaches it: ``@link``."""
+    space: str
+    """The name of what both are joined to."""
+    round_trip: float | None = None
+    """Seconds from here to there and back; None: not measured yet."""
+
+
+class LinkDown(LinkUp, frozen=True, kw_only=True):
+    """Another site cannot be reached any more. Requests under way there have ended with
+    `EndpointDied`; what is published for it from now on is not kept for it."""
+
+    reason: str
+    """Why, in words: its link has ended, it is not heard of any more, or this one ends."""
+
+
 EVENTS: dict[str, type[msgspec.Struct]] = {
     "$bus.endpoint.up": EndpointUp,
     "$bus.endpoint.down": EndpointDown,
@@ -179,6 +206,8 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
     "$bus.endpoint.overdue": EndpointOverdue,
     "$bus.endpoint.forbidden": EndpointForbidden,
     "$bus.group.rebalanced": GroupRebalanced,
+    "$bus.link.up": LinkUp,
+    "$bus.link.down": LinkDown,
     "$bus.lost": Lost,
     "$bus.undeliverable": Undeliverable,
 }
