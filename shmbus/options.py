@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .settings import Settings, sized
 
-__all__ = ["OPTIONS", "Option", "seconds", "sized"]
+__all__ = ["OPTIONS", "Option", "seconds", "size", "sized"]
 
 LONGEST = 3e7
 """Seconds, about a year: more would overflow in the waiting call."""
@@ -35,6 +35,21 @@ def seconds(text: str) -> float:
     if value > LONGEST:
         raise ValueError(f"{text!r} is longer than {LONGEST:.0f} seconds")
     return value
+
+
+_SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SIZE = re.compile(_NUMBER + " ?(" + "|".join(_SIZES) + ")", re.ASCII)
+
+
+def size(text: str) -> int:
+    """Bytes as they are written in a file: ``512KiB``, ``16MiB``, ``65536``.
+
+    Raises ``ValueError``, which says how to write it.
+    """
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a size: write 512KiB, 16MiB or 65536 (bytes)")
+    return int(float(found[1]) * _SIZES[found[2]])
 
 
 class Option(NamedTuple):

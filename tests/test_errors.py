@@ -76,6 +76,9 @@ FACTS: dict[str, object] = {
     "service": "calc",
     "method": "add",
     "closed": False,
+    "space": "lan",
+    "site": "berlin",
+    "run": "0123456789abcdef",
     "enough": True,
     "wanted": 3,
     "replies": 1,
@@ -91,13 +94,14 @@ GROUPS: dict[type[BusError], str] = {
     errors.PeerFailed: "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost "
     "InvalidArguments CorrelationCollision Withdrawn TooFewReplies DecodeError InvalidResult "
     "WaitTimeout",
-    errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed SupervisorClosed",
+    errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed SupervisorClosed "
+    "LinkClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
-    "SegmentError NotSupported NoResource NoThread",
+    "SegmentError NotSupported NoResource NoThread LinkFailed SiteTaken",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "InvalidService HandlerConflict ReceiveConflict TooManyGroups TooManyMailboxes GroupConflict "
     "NotARequest AlreadyReplied PayloadReleased CannotNack NoSuchEndpoint InvalidProcess "
-    "NoSuchProcess ForkedEndpoint WrongLoop",
+    "NoSuchProcess NoSuchSite ForkedEndpoint WrongLoop",
     BusError: "DrainTimeout Forbidden",  # in no group
 }
 

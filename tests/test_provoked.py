@@ -26,6 +26,8 @@ import shmbus
 import shmbus.aio
 from ringbuf import Segment, layout_text
 from shmbus import errors
+from shmbus.links.config import LinkConfig
+from shmbus.links.link import link
 from shmbus.shared import layout, names
 from shmbus.testing import (
     Attach,
@@ -815,6 +817,41 @@ def test_a_supervisor_that_was_closed_here(bus: shmbus.Bus) -> None:
         pass
     with provoked(errors.SupervisorClosed, "shmbus.supervise()", bus=bus.name):
         supervisor.start("index")
+
+
+def test_a_link_that_can_listen_nowhere(bus: shmbus.Bus) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = [f"tcp/127.0.0.1:{taken.getsockname()[1]}"]
+        with provoked(errors.LinkFailed, "See listen", bus=bus.name, site="berlin"):
+            link(bus.name, LinkConfig(site="berlin", listen=listen))
+
+
+def test_a_site_whose_name_another_link_has(bus: shmbus.Bus) -> None:
+    with link(bus.name, LinkConfig(site="berlin", listen=["tcp/127.0.0.1:0"])) as first:
+        there = first.status()
+        config = LinkConfig(site="berlin", name="second", connect=there.listening, detection=0.1)
+        with provoked(
+            errors.SiteTaken,
+            "Give this bus another site",
+            space="default",
+            site="berlin",
+            run=there.run,
+            seconds=0.1,
+        ):
+            link(bus.name, config)
+
+
+def test_a_site_that_is_not_up(bus: shmbus.Bus) -> None:
+    with link(bus.name, LinkConfig(site="berlin", listen=["tcp/127.0.0.1:0"])) as joined:
+        with provoked(errors.NoSuchSite, "start its link", space="default", site="paris", there=()):
+            joined.ping("paris")
+
+
+def test_a_link_that_was_closed_here(bus: shmbus.Bus) -> None:
+    with link(bus.name, LinkConfig(site="berlin", listen=["tcp/127.0.0.1:0"])) as joined:
+        pass
+    with provoked(errors.LinkClosed, "shmbus.link()", site="berlin"):
+        joined.status()
 
 
 def test_an_endpoint_that_was_put_off_the_bus(bus: shmbus.Bus, attach: Attach) -> None:

@@ -49,6 +49,9 @@ ROOMS = {
     "shmbus.host": BASE | SIDES | {"shmbus.bus"},
     "shmbus.supervisor": BASE | SIDES | {"shmbus.bus", "shmbus.events"},
     "shmbus.aio": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint"},
+    "shmbus.links": BASE
+    | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint", "shmbus.aio"}
+    | {"shmbus.options"},
     "shmbus.testing": BASE | SIDES | {"shmbus.bus", "shmbus.host", "shmbus.aio"},
     "shmbus.options": BASE,
     "shmbus.streams": set(),
@@ -57,7 +60,9 @@ ROOMS = {
     | {"shmbus.bus", "shmbus.host", "shmbus.options", "shmbus.streams"},
     "shmbus.events": {"shmbus.shared"},
     "shmbus.fields": set(),
-    "shmbus": BASE | SIDES | {"shmbus.bus", "shmbus.events", "shmbus.fields", "shmbus.supervisor"},
+    "shmbus": BASE
+    | SIDES
+    | {"shmbus.bus", "shmbus.events", "shmbus.fields", "shmbus.links", "shmbus.supervisor"},
     "shmbus_console": PUBLIC,
     "shmtop": PUBLIC | {"shmbus_console"},
     "shmbus_command": PUBLIC | {"shmbus.aio", "shmbus_console", "shmtop"},

@@ -28,6 +28,7 @@ from .groups import (
     SetupError,
     UsageError,
 )
+from .links import LinkClosed, LinkFailed, NoSuchSite, SiteTaken
 from .malformed import InvalidName, InvalidPattern, InvalidSetting, InvalidType
 from .messages import AlreadyReplied, CannotNack, NotARequest, PayloadReleased
 from .payloads import DecodeError, EncodeError, InvalidPayloadType
@@ -88,6 +89,8 @@ __all__ = [
     "InvalidSetting",
     "InvalidType",
     "LayoutMismatch",
+    "LinkClosed",
+    "LinkFailed",
     "MessageTooLarge",
     "NameTaken",
     "NoResource",
@@ -95,6 +98,7 @@ __all__ = [
     "NoSuchBus",
     "NoSuchEndpoint",
     "NoSuchProcess",
+    "NoSuchSite",
     "NoThread",
     "NotARequest",
     "NotAccepted",
@@ -112,6 +116,7 @@ __all__ = [
     "RingCorrupt",
     "SegmentError",
     "SetupError",
+    "SiteTaken",
     "SupervisorClosed",
     "TooFewReplies",
     "TooManyGroups",

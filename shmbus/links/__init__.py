@@ -1,0 +1,1 @@
+"""Links: buses joined across machines."""

@@ -1,0 +1,179 @@
+"""A link in this process: `link`, and the `Link` that it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from shmbus.errors import InvalidSetting, LinkClosed, NoThread
+from shmbus.shared import names, threads
+
+from .config import LinkConfig
+from .node import Node
+from .status import LinkStatus
+from .wire import new_run
+
+log = logging.getLogger("shmbus")
+
+CLOSING = 10.0
+"""Seconds that `Link.close` waits at the most."""
+
+T = TypeVar("T")
+
+_links: set[Link] = set()
+"""Those not closed yet; they are closed when the interpreter exits."""
+
+
+class Link:
+    """A bus joined to others, in a thread of its own; made by `link`. Thread-safe, a context
+    manager: leaving its block ends it.
+
+    `config`: what it was told.
+    """
+
+    def __init__(self, bus: str | None, config: LinkConfig) -> None:
+        self.config = config
+        self._bus = bus
+        self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._reason: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"shmbus-link-{config.site}")
+        self._thread.daemon = True  # an exit closes it, and does not wait for ever
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._node: Node | None = None
+        self._stop = asyncio.Event()
+        try:
+            threads.start(self._thread)
+        except RuntimeError as why:
+            raise NoThread(bus=bus, task="link", reason=str(why)) from None
+        _links.add(self)
+        try:
+            self._ready.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def status(self) -> LinkStatus:
+        """Itself, and the other sites, at this moment. Raises `LinkClosed`."""
+        return self._call(lambda node: node.status())
+
+    def ping(self, site: str) -> float | None:
+        """Seconds to this site and back; None: not measured yet. Raises `NoSuchSite`,
+        `LinkClosed`."""
+        return self._call(lambda node: node.peer(site).round_trip)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Leave the other sites and the bus. Harmless if done before."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                loop.call_soon_threadsafe(self._stop.set)
+        if self._thread is not threading.current_thread():
+            self._thread.join(CLOSING)
+        _links.discard(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # In its thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as why:
+            self._reason = why
+            if not self._ready.done():
+                self._ready.set_exception(why)
+            else:
+                log.error("link %s has ended: %s", self.config.site, why)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        node = Node(self._bus, self.config, new_run())
+        opening = asyncio.ensure_future(node.open())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        waiting: list[asyncio.Future[Any]] = [stopped, node.ended]
+        try:
+            await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                opening.cancel()
+            await opening
+            self._node = node
+            self._ready.set_result(None)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if node.ended.done():
+                node.ended.result()
+        finally:
+            stopped.cancel()
+            self._node = None
+            await node.close()
+
+    def _call(self, function: Callable[[Node], T]) -> T:
+        """What it returns, called in the loop. Raises `LinkClosed`."""
+        loop, node = self._loop, self._node
+        if loop is None or node is None:
+            raise self._closed()
+
+        async def call() -> T:
+            return function(node)
+
+        calling = call()
+        try:
+            return asyncio.run_coroutine_threadsafe(calling, loop).result(CLOSING)
+        except (RuntimeError, concurrent.futures.CancelledError):
+            calling.close()
+            raise self._closed() from None
+
+    def _closed(self) -> LinkClosed:
+        reason = "" if self._reason is None else str(self._reason)
+        return LinkClosed(site=self.config.site, reason=reason)
+
+
+def link(bus: str | None = None, config: LinkConfig | Mapping[str, Any] | None = None) -> Link:
+    """Join a bus to others, by a link in this process: a context manager, at whose end it leaves.
+
+    `bus`: None takes the one that SHMBUS_BUS in the environment names, or else the only one that
+    runs. `config`: a `LinkConfig`, or a mapping of what its file says. Needs
+    ``pip install 'shmbus[link]'``. Other sites come and go later, of themselves.
+
+    Raises `InvalidSetting`, `NotSupported` (the package is missing), `LinkFailed`, `SiteTaken`,
+    `NoThread`, and what `attach` raises.
+    """
+    if isinstance(config, Mapping):
+        config = LinkConfig.of(config)
+    if not isinstance(config, LinkConfig):
+        raise InvalidSetting(
+            setting="config",
+            value=config,
+            reason=f"it is of type {type(config).__name__}",
+            remedy='Give shmbus.LinkConfig(site="berlin", ...), or read a file: '
+            'LinkConfig.read("link.toml")',
+        )
+    if bus is not None:
+        names.check_bus(bus)
+    return Link(bus, config)
+
+
+@atexit.register  # later than those of buses and endpoints, whose modules are imported above
+def _close_all() -> None:
+    for each in list(_links):
+        each.close()

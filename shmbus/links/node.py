@@ -1,0 +1,299 @@
+"""A link at work, in its event loop: what it consists of, and what happens when something comes.
+
+Others add to it what frames of a lane mean (`lanes`), what is told in the control lane (`told`),
+and what is to happen when a peer comes, goes, or wants something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from shmbus.aio.attach import attach
+from shmbus.aio.endpoint import Endpoint
+from shmbus.aio.threads import in_thread
+from shmbus.errors import BusError, NoSuchSite, SiteTaken
+
+from . import keys, wire
+from .channel import Channel
+from .config import LinkConfig
+from .membership import Change, Down, Membership, Rival, Up, rival
+from .peer import Peer
+from .session import Frame, Session, Sign
+from .status import LinkStatus, PeerStatus
+from .tables import Change as TableChange
+from .tables import Table
+
+log = logging.getLogger("shmbus")
+
+OnFrame = Callable[[Peer, str, msgspec.Raw, bytes], None]
+"""Gets the peer, the type in the names of the space, the lane's body, and the payload. Raises
+`Garbage`."""
+
+COALESCED = 0.02
+"""Seconds in which changes of the bus's routes become one."""
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True):
+    """What two links say to each other first."""
+
+    table: Table
+    known: bool
+    """Whether the other's table has come."""
+
+
+_hello = wire.Reader(Hello)
+_change = wire.Reader(TableChange)
+
+
+class Node:
+    """That of one link."""
+
+    def __init__(self, bus: str | None, config: LinkConfig, run: str) -> None:
+        self.config, self.run = config, run
+        self._bus = bus
+        self.endpoint: Endpoint
+        self.peers: dict[str, Peer] = {}
+        """The other sites whose tokens are there."""
+        self.lanes: dict[str, OnFrame] = {}
+        """What the frames of a lane are given to."""
+        self.told: dict[str, OnFrame] = {
+            "hello": self._on_hello,
+            "change": self._on_change,
+        }
+        """What the frames of the control lane are given to, by what they say."""
+        self.on_up: list[Callable[[Peer], None]] = []
+        """Called when a peer can be talked to."""
+        self.on_down: list[Callable[[Peer, str], None]] = []
+        """Called when it cannot any more, with the reason."""
+        self.on_wants: list[Callable[[Peer], None]] = []
+        """Called when what a peer's endpoints want may have changed."""
+        self.garbage = self.stale = 0
+        self._membership = Membership(config.site, run)
+        self._rivals: set[str] = set()
+        self._rivals_changed = asyncio.Event()
+        self._inbox = keys.Inbox(config.space, config.site)
+        self._looking: asyncio.Task[None] | None = None
+        self._look_again = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done, with the reason, when the link cannot go on."""
+
+    # Beginning and ending --------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Attach, and join the space. Raises what attaching raises, `NotSupported`, `LinkFailed`
+        and `SiteTaken`."""
+        config = self.config
+        self.endpoint = await attach(self._bus, name=f"link-{config.name}", reconnect="always")
+        self.bus = self.endpoint.bus.name
+        self._session = Session(config, self.bus, self._on_frames, self._on_signs)
+        await self._apart(self._session.open)
+        await self._apart(partial(self._session.watch, keys.tokens(config.space)))
+        await self._alone()
+        await self._apart(
+            partial(self._session.receive, keys.inbox(config.space, config.site)),
+        )
+        token = keys.token(config.space, config.site, self.run)
+        await self._apart(partial(self._session.declare_token, token))
+        self.routes_changed()
+
+    async def _apart(self, function: Callable[[], None]) -> None:
+        """Call what may wait, in a thread."""
+        await in_thread(self.endpoint.name, "session", function)
+
+    async def _alone(self) -> None:
+        """Wait until no other link has this site's name. Raises `SiteTaken`."""
+        config = self.config
+        mine = keys.token(config.space, config.site, "*")
+        found: list[str] = []
+        await self._apart(
+            lambda: found.extend(self._session.tokens(mine, config.detection)),
+        )
+        other = rival(config.site, self.run, found)
+        if other is not None:
+            self._rivals.add(other)
+            await self._outlive()
+
+    async def _outlive(self) -> None:
+        """Wait for the end of rivals. Raises `SiteTaken`."""
+        try:
+            async with asyncio.timeout(self.config.detection):
+                while self._rivals:
+                    self._rivals_changed.clear()
+                    await self._rivals_changed.wait()
+        except TimeoutError:
+            raise SiteTaken(
+                space=self.config.space,
+                site=self.config.site,
+                run=min(self._rivals),
+                seconds=self.config.detection,
+            ) from None
+
+    async def close(self) -> None:
+        """Leave the space and the bus."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if hasattr(self, "_session"):
+            await self._apart(self._session.close)
+        for site in list(self.peers):
+            self._down(site, "closed")
+        if hasattr(self, "endpoint"):
+            await self.endpoint.close()
+
+    # Sites -----------------------------------------------------------------------------------
+
+    def _on_signs(self, signs: list[Sign]) -> None:
+        for key, there in signs:
+            for change in self._membership.sign(key, there):
+                self._changed(change)
+
+    def _changed(self, change: Change) -> None:
+        match change:
+            case Up(site, run):
+                self._meet(site, run)
+            case Down(site, _, reason):
+                self._down(site, reason)
+            case Rival(run, there):
+                (self._rivals.add if there else self._rivals.discard)(run)
+                self._rivals_changed.set()
+
+    def _meet(self, site: str, run: str) -> None:
+        config = self.config
+        outbox = keys.Outbox(config.space, config.site, site)
+        channel = Channel(outbox, self.run, run, self._session.put)
+        peer = self.peers[site] = Peer(site, run, config.towards(site), channel)
+        self._greet(peer)
+
+    def _greet(self, peer: Peer) -> None:
+        peer.tell("hello", Hello(peer.told.table(), peer.table.version >= 0))
+
+    def _down(self, site: str, reason: str) -> None:
+        peer = self.peers.pop(site)
+        if peer.up:
+            peer.up = False
+            for call in self.on_down:
+                call(peer, reason)
+
+    def _on_hello(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
+        hello = _hello.read(body)
+        peer.table.set(hello.table)
+        if not hello.known:
+            self._greet(peer)
+        if not peer.up:
+            peer.up = True
+            for up in self.on_up:
+                up(peer)
+            self.routes_changed()
+        for wants in self.on_wants:
+            wants(peer)
+
+    def _on_change(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
+        if not peer.table.change(_change.read(body)):
+            peer.table.version = -1
+            self._greet(peer)
+            return
+        for wants in self.on_wants:
+            wants(peer)
+
+    def nearest(self, sites: list[Peer]) -> list[Peer]:
+        """The same, the nearest first."""
+        far = float("inf")
+        return sorted(sites, key=lambda p: (far if p.round_trip is None else p.round_trip, p.site))
+
+    def sites_for(self, type: str) -> list[Peer]:
+        """The peers that handle this type of this bus's, the nearest first."""
+        found = []
+        for peer in self.peers.values():
+            there = peer.rules.outward(type)
+            if there is not None and peer.up and peer.table.handles(there):
+                found.append(peer)
+        return self.nearest(found)
+
+    def peer(self, site: str) -> Peer:
+        """That of this name. Raises `NoSuchSite`."""
+        peer = self.peers.get(site)
+        if peer is None or not peer.up:
+            there = tuple(sorted(p.site for p in self.peers.values() if p.up))
+            raise NoSuchSite(space=self.config.space, site=site, there=there)
+        return peer
+
+    # What this bus wants ---------------------------------------------------------------------
+
+    def routes_changed(self) -> None:
+        """The routes of the bus have changed: tell the peers what is wanted now."""
+        self._look_again = True
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        while self._look_again:
+            await asyncio.sleep(COALESCED)
+            self._look_again = False
+            try:
+                endpoints = await in_thread(
+                    self.endpoint.name, "looking", self.endpoint.bus.endpoints
+                )
+            except BusError as why:
+                log.debug("link %s: %s", self.config.site, why)
+                continue
+            for peer in self.peers.values():
+                change = peer.told.update(e for e in endpoints if e.name != self.endpoint.name)
+                if change is not None:
+                    peer.tell("change", change)
+
+    # Frames ----------------------------------------------------------------------------------
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        for key, attachment, payload in frames:
+            try:
+                self._frame(key, attachment, payload)
+            except wire.Garbage as why:
+                self.garbage += 1
+                log.debug("link %s: garbage at %s: %s", self.config.site, key, why)
+
+    def _frame(self, key: str, attachment: bytes, payload: bytes) -> None:
+        address = self._inbox.read(key)
+        if address is None:
+            raise wire.Garbage("its key")
+        head = wire.read_head(attachment)
+        peer = self.peers.get(address.source)
+        if peer is None or head.run != peer.run or head.to != self.run:
+            self.stale += 1
+            return
+        lane, type = address.lane, address.type
+        found = self.told.get(type) if lane == wire.CONTROL else self.lanes.get(lane)
+        if found is None:
+            raise wire.Garbage(f"nobody knows its lane {lane}/{type}")
+        found(peer, type, head.body, payload)
+
+    # Facts -----------------------------------------------------------------------------------
+
+    def status(self) -> LinkStatus:
+        """Of now."""
+        return LinkStatus(
+            bus=self.bus,
+            space=self.config.space,
+            site=self.config.site,
+            endpoint=self.endpoint.name,
+            run=self.run,
+            listening=self._session.listening,
+            detection=self.config.detection,
+            peers=tuple(
+                PeerStatus(
+                    site=p.site,
+                    run=p.run,
+                    up=p.up,
+                    round_trip=p.round_trip,
+                    endpoints=len(p.table.endpoints),
+                )
+                for _, p in sorted(self.peers.items())
+            ),
+            refused=dict(self._membership.refused),
+            garbage=self.garbage,
+            stale=self.stale,
+            overrun=self._session.overrun,
+        )

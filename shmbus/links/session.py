@@ -1,0 +1,242 @@
+"""The session with zenoh: what carries between machines.
+
+zenoh calls in threads of its own. What comes is put down here, and the link's loop is woken once
+for all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from shmbus.errors import LinkFailed, NotSupported
+
+from .config import LinkConfig
+
+if TYPE_CHECKING:
+    import zenoh
+
+log = logging.getLogger("shmbus")
+
+Frame = tuple[str, bytes, bytes]
+"""Key, attachment, payload."""
+Sign = tuple[str, bool]
+"""The key of a token, and whether it is there."""
+
+_TRIES = 8  # to listen at a port that was free a moment ago
+_MOST = 256 << 20  # bytes that may wait for the loop: more only from who keeps to no window
+
+
+class Session:
+    """That of one link, in the loop that runs."""
+
+    def __init__(
+        self,
+        config: LinkConfig,
+        bus: str,
+        on_frames: Callable[[list[Frame]], None],
+        on_signs: Callable[[list[Sign]], None],
+    ) -> None:
+        self._config, self._bus = config, bus
+        self._loop = asyncio.get_running_loop()
+        self._on_frames, self._on_signs = on_frames, on_signs
+        self._frames: deque[Frame] = deque()
+        self._signs: deque[Sign] = deque()
+        self._waiting = 0
+        self._awake = False
+        self._lock = threading.Lock()
+        self._session: zenoh.Session | None = None
+        self._declared: list[Any] = []
+        self.listening: tuple[str, ...] = ()
+        """Where others may connect to, with the ports that were chosen."""
+        self.overrun = 0
+        """Frames that were dropped because the loop did not take them."""
+
+    def open(self) -> None:
+        """Open it; waits, so a thread of its own calls this. Raises `NotSupported`,
+        `LinkFailed`."""
+        zenoh = _zenoh()
+        for tries_left in reversed(range(_TRIES)):
+            listening = tuple(map(_with_port, self._config.listen))
+            chosen = listening != tuple(self._config.listen)
+            try:
+                self._session = zenoh.open(self._settings(zenoh, listening))
+                break
+            except zenoh.ZError as why:
+                if not (chosen and tries_left):
+                    raise self._failed(str(why)) from None
+        self.listening = listening
+        self._zenoh = zenoh
+        self._block = {"congestion_control": zenoh.CongestionControl.BLOCK}
+
+    def _settings(self, zenoh: Any, listening: tuple[str, ...]) -> zenoh.Config:
+        """For zenoh; what the user gave for it overrides."""
+        config, made = self._config, zenoh.Config()
+        lease = int(config.detection * 1000)
+        keys: dict[str, Any] = {
+            "mode": config.mode,
+            "listen/endpoints": listening,
+            "connect/endpoints": list(config.connect),
+            "connect/exit_on_failure": False,
+            "connect/timeout_ms": 0,
+            "connect/retry": {
+                "period_init_ms": 100,
+                "period_max_ms": max(1000, lease),
+                "period_increase_factor": 2,
+            },
+            "scouting/multicast/enabled": config.scout,
+            "transport/link/tx/lease": lease,
+            "transport/shared_memory/enabled": False,
+        }
+        if config.tls is not None:
+            keys |= {
+                "transport/link/tls/root_ca_certificate": config.tls.ca,
+                "transport/link/tls/enable_mtls": True,
+                "transport/link/tls/listen_certificate": config.tls.certificate,
+                "transport/link/tls/listen_private_key": config.tls.key,
+                "transport/link/tls/connect_certificate": config.tls.certificate,
+                "transport/link/tls/connect_private_key": config.tls.key,
+            }
+        if config.auth is not None:
+            keys |= {
+                "transport/auth/usrpwd/user": config.auth.user,
+                "transport/auth/usrpwd/password": config.auth.password,
+            }
+            if config.auth.users is not None:
+                keys["transport/auth/usrpwd/dictionary_file"] = config.auth.users
+        keys |= config.zenoh
+        for key, value in keys.items():
+            try:
+                made.insert_json5(key, json.dumps(value))
+            except zenoh.ZError as why:
+                raise self._failed(f"zenoh takes no {key} = {value!r}: {why}") from None
+        return made
+
+    def _failed(self, reason: str) -> LinkFailed:
+        return LinkFailed(
+            bus=self._bus,
+            site=self._config.site,
+            reason=f"zenoh has refused: {reason}",
+            remedy="See listen, connect and [zenoh] in its configuration",
+        )
+
+    # What comes ------------------------------------------------------------------------------
+
+    def receive(self, key: str) -> None:
+        """Get the frames that match this key."""
+        self._declare(self._open().declare_subscriber(key, self._framed))
+
+    def watch(self, key: str) -> None:
+        """Be told of the tokens that match this key, those that are there first."""
+        watching = self._open().liveliness().declare_subscriber(key, self._signed, history=True)
+        self._declare(watching)
+
+    def tokens(self, key: str, timeout: float) -> list[str]:
+        """The keys of the tokens that match this one and are there; waits."""
+        found = self._open().liveliness().get(key, timeout=timeout)
+        return [str(reply.ok.key_expr) for reply in found if reply.ok is not None]
+
+    def declare_token(self, key: str) -> None:
+        """Say that this link is alive."""
+        self._declare(self._open().liveliness().declare_token(key))
+
+    def _framed(self, sample: zenoh.Sample) -> None:
+        """In a thread of zenoh's."""
+        attachment = sample.attachment
+        payload = sample.payload.to_bytes()
+        size = len(payload)
+        head = b"" if attachment is None else attachment.to_bytes()
+        with self._lock:
+            if self._waiting > _MOST:
+                self.overrun += 1
+                return
+            self._waiting += size
+        self._frames.append((str(sample.key_expr), head, payload))
+        self._wake()
+
+    def _signed(self, sample: zenoh.Sample) -> None:
+        there = sample.kind == self._zenoh.SampleKind.PUT
+        self._signs.append((str(sample.key_expr), there))
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        """In the loop: all that waits."""
+        self._awake = False  # first: what comes from now on wakes it again
+        signs = [self._signs.popleft() for _ in range(len(self._signs))]
+        frames = [self._frames.popleft() for _ in range(len(self._frames))]
+        with self._lock:
+            self._waiting -= sum(len(payload) for _, _, payload in frames)
+        if signs:
+            self._on_signs(signs)
+        if frames:
+            self._on_frames(frames)
+
+    # What goes -------------------------------------------------------------------------------
+
+    def put(self, key: str, attachment: bytes, payload: bytes | memoryview) -> None:
+        """Send a frame; waits where the way there is full. Thread-safe."""
+        session = self._session
+        if session is not None:
+            try:
+                session.put(key, payload, attachment=attachment, **self._block)
+            except self._zenoh.ZError as why:
+                log.debug("frame %s not sent: %s", key, why)
+
+    # Ending ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Withdraw what was declared, and end it; waits, so a thread of its own calls this."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        for each in reversed(self._declared):
+            with suppress(self._zenoh.ZError):
+                each.undeclare()
+        self._declared.clear()
+        with suppress(self._zenoh.ZError):
+            session.close()
+
+    def _open(self) -> zenoh.Session:
+        if self._session is None:
+            raise self._failed("the session is closed")
+        return self._session
+
+    def _declare(self, declared: Any) -> None:
+        self._declared.append(declared)
+
+
+def _zenoh() -> Any:
+    try:
+        import zenoh
+    except ImportError as why:
+        raise NotSupported(
+            feature="joining buses across machines",
+            reason=f"Eclipse Zenoh is not installed ({why})",
+            remedy="Install it: pip install 'shmbus[link]'",
+        ) from None
+    return zenoh
+
+
+def _with_port(endpoint: str) -> str:
+    """With a port that is free now, where it is 0."""
+    address, _, port = endpoint.rpartition(":")
+    if port != "0":
+        return endpoint
+    host = address.partition("/")[2].strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as found:
+        found.bind((host, 0))
+        return f"{address}:{found.getsockname()[1]}"

@@ -1,0 +1,49 @@
+"""What a link says of itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Another site, as a link sees it."""
+
+    site: str
+    """Its name."""
+    run: str
+    """Which run of its link: 16 hex digits, others after each start."""
+    up: bool
+    """Whether it can be talked to: its endpoints are known."""
+    round_trip: float | None = None
+    """Seconds to it and back; None: not measured yet."""
+    endpoints: int = 0
+    """Endpoints there that want something that may come in from here, or handle it."""
+
+
+class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A link, at one moment."""
+
+    bus: str
+    """The bus that it joins to others."""
+    space: str
+    """What it is joined to."""
+    site: str
+    """Its bus's name there."""
+    endpoint: str
+    """Its own on the bus."""
+    run: str
+    """16 hex digits, others after each start."""
+    listening: tuple[str, ...]
+    """Where others may connect to."""
+    detection: float
+    """Seconds after which a site that says nothing counts as gone."""
+    peers: tuple[PeerStatus, ...]
+    """The other sites, by name."""
+    refused: dict[str, str] = {}
+    """Sites whose links speak another version, and which."""
+    garbage: int = 0
+    """Frames that no link sends."""
+    stale: int = 0
+    """Frames for, or from, a run that has ended."""
+    overrun: int = 0
+    """Frames that were dropped because they came faster than anybody may send."""

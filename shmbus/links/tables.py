@@ -1,0 +1,153 @@
+"""What the endpoints of each site want and handle, as it is told to the other sites.
+
+Each link tells each peer which of its bus's interests that peer may serve: a `Table`, then what
+changes in it. Patterns are in the names of the space.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from shmbus.shared.methods import MethodInfo
+from shmbus.shared.patterns import Interest, covers, overlaps
+
+from .rules import Rules
+
+if TYPE_CHECKING:
+    from shmbus.views import EndpointInfo
+
+HOST = socket.gethostname()
+
+
+class Wanted(msgspec.Struct, array_like=True, frozen=True):
+    """One interest of an endpoint."""
+
+    role: Literal["subscribe", "handle"]
+    pattern: str
+    group: str | None = None
+    key: str | None = None
+    history: int = 0
+    method: MethodInfo | None = None
+
+
+class Away(msgspec.Struct, array_like=True, frozen=True):
+    """An endpoint of another site."""
+
+    name: str
+    pid: int
+    host: str
+    wants: tuple[Wanted, ...]
+
+
+class Table(msgspec.Struct, array_like=True, frozen=True):
+    """Those of one site."""
+
+    version: int
+    endpoints: tuple[Away, ...] = ()
+
+
+class Change(msgspec.Struct, array_like=True, frozen=True):
+    """What is other in a table than in the one before."""
+
+    version: int
+    now: tuple[Away, ...]
+    """Endpoints that are new, or want something else."""
+    gone: tuple[str, ...]
+    """Names of those that are not there any more."""
+
+
+class Outgoing:
+    """What one peer is told of this bus."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._told: dict[str, Away] = {}
+        self._version = 0
+
+    def table(self) -> Table:
+        """All of it."""
+        return Table(self._version, tuple(self._told.values()))
+
+    def update(self, endpoints: Iterable[EndpointInfo]) -> Change | None:
+        """What is other now; None: nothing."""
+        now = {e.name: away for e in endpoints if (away := self._away(e)) is not None}
+        changed = tuple(a for a in now.values() if self._told.get(a.name) != a)
+        gone = tuple(self._told.keys() - now.keys())
+        if not changed and not gone:
+            return None
+        self._told, self._version = now, self._version + 1
+        return Change(self._version, changed, gone)
+
+    def _away(self, endpoint: EndpointInfo) -> Away | None:
+        if endpoint.name.startswith("@") or endpoint.state != "attached":
+            return None
+        wants = tuple(w for i in endpoint.interests for w in self._wanted(i))
+        return Away(endpoint.name, endpoint.pid, HOST, wants)
+
+    def _wanted(self, interest: Interest) -> Iterable[Wanted]:
+        if interest.role not in ("subscribe", "handle") or interest.pattern.startswith("$"):
+            return
+        for pattern in self._rules.wanted(interest.pattern):
+            yield Wanted(
+                interest.role,
+                pattern,
+                interest.group,
+                interest.key,
+                interest.history,
+                interest.method,
+            )
+
+
+class Incoming:
+    """What one peer has told, in the names of the space."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, Away] = {}
+        self.version = -1
+        """Of its table; -1: it has told none."""
+        self.receivers = lru_cache(4096)(self._receivers)
+        self.handles = lru_cache(4096)(self._handles)
+
+    def set(self, table: Table) -> None:
+        """All of it, anew."""
+        self.endpoints = {each.name: each for each in table.endpoints}
+        self._changed(table.version)
+
+    def change(self, change: Change) -> bool:
+        """What has changed. False: something before that is missing, so all must be asked for."""
+        if change.version != self.version + 1:
+            return False
+        for name in change.gone:
+            self.endpoints.pop(name, None)
+        for each in change.now:
+            self.endpoints[each.name] = each
+        self._changed(change.version)
+        return True
+
+    def _changed(self, version: int) -> None:
+        self.version = version
+        self.receivers.cache_clear()
+        self.handles.cache_clear()
+
+    def wants(self) -> Iterable[Wanted]:
+        """All interests, one after the other."""
+        return (wanted for each in self.endpoints.values() for wanted in each.wants)
+
+    def _receivers(self, type: str) -> tuple[bool, frozenset[str]]:
+        """Whether somebody subscribes to this type outside of groups, and which groups do."""
+        found = [w for w in self.wants() if w.role == "subscribe" and covers(w.pattern, type)]
+        groups = frozenset(w.group for w in found if w.group is not None)
+        return any(w.group is None for w in found), groups
+
+    def _handles(self, type: str) -> bool:
+        """Whether somebody handles this type."""
+        return any(w.role == "handle" and covers(w.pattern, type) for w in self.wants())
+
+    def touches(self, pattern: str) -> bool:
+        """Whether somebody subscribes to what this pattern matches."""
+        return any(w.role == "subscribe" and overlaps(w.pattern, pattern) for w in self.wants())
