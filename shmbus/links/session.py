@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import socket
 import threading
 from collections import deque
@@ -31,6 +32,9 @@ Sign = tuple[str, bool]
 """The key of a token, and whether it is there."""
 
 _TRIES = 8  # to listen at a port that was free a moment ago
+_PLACES = re.compile(r" at /\S+:\d+\.|[\[\]]")
+"""In zenoh's errors: where in its source they were raised."""
+
 _MOST = 256 << 20  # bytes that may wait for the loop: more only from who keeps to no window
 
 
@@ -123,7 +127,7 @@ class Session:
         return LinkFailed(
             bus=self._bus,
             site=self._config.site,
-            reason=f"zenoh has refused: {reason}",
+            reason=f"zenoh has refused: {_PLACES.sub('', reason)}",
             remedy="See listen, connect and [zenoh] in its configuration",
         )
 
