@@ -81,7 +81,7 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     renames: Sequence[Rename] = ()
     """Prefixes that are others for the other sites. In a file: ``[[rename]]``."""
     sites: dict[str, SiteRules] = {}
-    """Other rules towards single sites. In a file: ``[site.NAME]``."""
+    """Other rules towards single sites. In a file: ``[sites.NAME]``."""
     detection: float = 2.0
     """Seconds after which a site that says nothing counts as gone, at most: its link, its machine
     or the network has failed. A link that dies is seen at once where its machine lives."""
@@ -123,12 +123,12 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
         _patterns("confirmed.patterns", self.confirmed)
         _renames("rename", self.renames)
         for site, rules in self.sites.items():
-            _name(f"site.{site}", site, MAX_SITE)
+            _name(f"sites.{site}", site, MAX_SITE)
             if site == self.site:
-                raise _wrong(f"site.{site}", site, "it is this site", "Name another site there")
-            _patterns(f"site.{site}.export", rules.exports or ())
-            _patterns(f"site.{site}.import", rules.imports or ())
-            _renames(f"site.{site}.rename", rules.renames or ())
+                raise _wrong(f"sites.{site}", site, "it is this site", "Name another site there")
+            _patterns(f"sites.{site}.export", rules.exports or ())
+            _patterns(f"sites.{site}.import", rules.imports or ())
+            _renames(f"sites.{site}.rename", rules.renames or ())
         _within("detection", self.detection, 0.1, 3600.0, "seconds, as 2s or 500ms")
         _within("buffer", self.buffer, 64 << 10, 1 << 40, "bytes, as 16MiB")
         _within("window", self.window, 16 << 10, 1 << 32, "bytes, as 1MiB")
@@ -210,7 +210,7 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
         return _struct(cls, table)
 
 
-_IN_FILES = {"exports": "export", "imports": "import", "renames": "rename", "sites": "site"}
+_IN_FILES = {"exports": "export", "imports": "import", "renames": "rename"}
 """What fields are called in files, where that is another word."""
 
 
@@ -221,8 +221,8 @@ def _struct(struct: type[T], table: Mapping[str, Any], where: str = "") -> T:
     values: dict[str, Any] = {}
     for key, value in table.items():
         at, field = where + key, fields[key]
-        if key == "site" and field.name == "sites":
-            values["sites"] = {
+        if key == "sites":
+            values[key] = {
                 site: _struct(SiteRules, _table(f"{at}.{site}", rules), f"{at}.{site}.")
                 for site, rules in _table(at, value).items()
             }
