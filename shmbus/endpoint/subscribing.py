@@ -222,14 +222,14 @@ class Subscribing:
         redeliver: bool,
         limit: float | None,
         gate: Gate | None = None,
-    ) -> None:
+    ) -> Subscription:
         patterns.check_pattern(pattern)
         check_callable(function, pattern, asynchronous=gate is not None, handles=True)
         _check_limit(limit, function)
         payload_type = self._decodable(payload_type, function)
         with self._lock:
             self._check_unhandled(pattern)
-            self._add(
+            return self._add(
                 LocalInterest(
                     id=next(self._ids),
                     role=InterestRole.HANDLE,
