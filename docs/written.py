@@ -100,6 +100,7 @@ _EXPLAINED = {
     "howto/observe.md": "observe buses BusView.info BusView.endpoints BusView.find BusView.route "
     "BusView.health BusView.losses BusView.requests BusView.has_begun BusView.waiting "
     "BusView.look BusView.close BusView.name Endpoint.bus",
+    "howto/observe.md#other-sites": "BusView.sites",
     "howto/observe.md#who-holds-large-payloads": "BusView.pools",
     "howto/observe.md#end-an-endpoint": "Bus.evict",
     "howto/share.md#what-waits": "BusView.backlogs",

@@ -71,7 +71,7 @@ class Bus(BusView):
         Raises ``InvalidName``; ``NoSuchEndpoint`` where no endpoint has that name."""
         names.check_endpoint(name)
         if not self._dispatcher.evict(name):
-            there = tuple(e.name for e in self.endpoints())
+            there = tuple(e.name for e in self.endpoints() if e.site is None)
             raise errors.NoSuchEndpoint(bus=self.name, endpoint=name, there=there)
 
     def close(self, *, timeout: float | None = 5.0, handover: bool = False) -> None:

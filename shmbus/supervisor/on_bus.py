@@ -19,6 +19,7 @@ from .status import Line, ProcessEvent
 if TYPE_CHECKING:
     from shmbus.bus import Bus
     from shmbus.endpoint._kernel import Message
+    from shmbus.views.facts import EndpointInfo
 
     from .control import Control
 
@@ -60,22 +61,14 @@ class OnBus:
 
     def handlers(self) -> list[tuple[int, list[str]]]:
         """The pid of each endpoint, and the patterns that it handles."""
-        try:
-            endpoints = self.bus.endpoints()
-        except errors.BusError:
-            return []
         return [
             (each.pid, [one.pattern for one in each.interests if one.role == "handle"])
-            for each in endpoints
+            for each in self._endpoints()
         ]
 
     def handled_in(self, session: int) -> list[str]:
         """The patterns that endpoints in this session handle by now."""
-        try:
-            found = self.bus.endpoints()
-        except errors.BusError:
-            return []
-        there = [e for e in found if e.state == "attached" and e.routed]
+        there = [e for e in self._endpoints() if e.state == "attached" and e.routed]
         return [
             one.pattern
             for each in there
@@ -86,8 +79,12 @@ class OnBus:
 
     def attached(self) -> list[tuple[int, str]]:
         """The pid and the name of each endpoint."""
+        return [(e.pid, e.name) for e in self._endpoints() if e.state == "attached"]
+
+    def _endpoints(self) -> list[EndpointInfo]:
+        """Those of this machine; none where the bus cannot be looked at."""
         try:
-            return [(e.pid, e.name) for e in self.bus.endpoints() if e.state == "attached"]
+            return [e for e in self.bus.endpoints() if e.site is None]
         except errors.BusError:
             return []
 

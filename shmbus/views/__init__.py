@@ -24,6 +24,7 @@ from .facts import (
     Retained,
     Ring,
     ServiceInfo,
+    SiteInfo,
 )
 from .health import EndpointHealth, Health, Latency
 from .leavings import Foreign, Leaving, find_foreign, find_leavings, free_leaving
@@ -61,6 +62,7 @@ __all__ = [
     "Route",
     "ServiceInfo",
     "SharedMemory",
+    "SiteInfo",
     "buses",
     "check_host",
     "check_pattern",

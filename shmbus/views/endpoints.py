@@ -229,6 +229,8 @@ class EndpointView:
             mailboxes=mailboxes,
             pool=self._pool(mine, its["pool_granted"]) if mine["pool_bytes"] else None,
             holds=(),
+            site=None,
+            host="",
             **{field: mine[field] for field in _OF_UP},
             **{field: its[field] for field in _OF_DOWN},
         )

@@ -14,6 +14,7 @@ from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.grants import Grant
 from shmbus.shared.methods import MethodInfo
 from shmbus.shared.patterns import Interest, Overflow
+from shmbus.shared.sites import SiteState
 
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal[
@@ -234,16 +235,20 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint as shared memory shows it."""
+    """An endpoint as shared memory shows it. Or one of another site, as a link noted it: of that
+    no more is known than its name, process, `site`, `host`, and of its interests those that the
+    rules of both links let through; it has no place on this bus (``slot`` is -1), its rings have no
+    bytes, and whatever is counted is 0."""
 
     name: str
-    """Its name, the only one of that name on the bus."""
+    """Its name, the only one of that name on the bus; ``camera@paris``: that of camera on the bus
+    of the site paris."""
     pid: int
-    """Its process."""
+    """Its process; where it has a `site`, that is of another machine."""
     slot: int
-    """Its place on the bus, which others get after it."""
+    """Its place on the bus, which others get after it; -1: it is on another one."""
     generation: int
-    """A number that no other endpoint of this bus has or had."""
+    """A number that no other endpoint of this bus has or had; 0: it is on another one."""
     state: State
     """attached, leaving or dead, as the dispatcher sees it."""
     reason: str
@@ -365,6 +370,10 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Of how many it has made copies."""
     note: str = ""
     """What could not be read, and why."""
+    site: str | None = None
+    """The site on whose bus it is; None: it is on this one."""
+    host: str = ""
+    """The machine of that site; empty: this one."""
 
     @property
     def condition(self) -> Condition:
@@ -386,12 +395,60 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
         return "busy" if self.in_hand else "idle"
 
     @property
+    def passes_on(self) -> bool:
+        """Whether it is a link, which takes messages for other sites, or stands in for one."""
+        return self.name.startswith("@")
+
+    @property
     def lossy(self) -> bool:
         """Whether all of its interests lose messages rather than delay senders: taps, and
         subscriptions with another ``overflow`` than ``block``."""
         return bool(self.interests) and all(
             i.role in ("tap", "match") or i.overflow != "block" for i in self.interests
         )
+
+
+class SiteInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A site, which is a bus that is joined to others, as a link of this bus sees it: this bus
+    itself or another one. Where several links see it, there is one for each."""
+
+    name: str
+    """The site's."""
+    link: str
+    """The endpoint of this bus that sees it so: ``@link``."""
+    space: str
+    """The name of what both are joined to."""
+    run: str
+    """Of the link there: 16 hex digits, others each time that link starts; empty: not known."""
+    state: SiteState
+    """here: it is this bus; up: messages cross; down: its link cannot be reached; refused: it can,
+    and `reason` says why nothing crosses nevertheless."""
+    since: float
+    """Since when it is in this state: seconds since the epoch."""
+    reason: str
+    """Why it is down or refused."""
+    round_trip: float | None
+    """Seconds from here to there and back, lately; None: not measured."""
+    clock_offset_ns: int | None
+    """What is to be added to CLOCK_MONOTONIC here for that there; None: not measured."""
+    clock_error_ns: int | None
+    """By how much that may be wrong."""
+    sent: int
+    """Messages that went there."""
+    sent_bytes: int
+    """Bytes of their payloads."""
+    received: int
+    """Messages that came from there."""
+    received_bytes: int
+    """Bytes of their payloads."""
+    lost_to: int
+    """Messages that should have gone there and were lost."""
+    lost_from: int
+    """Messages that should have come from there and were lost, as far as it told."""
+    waiting_bytes: int
+    """Bytes that wait here to be sent there."""
+    garbage: int
+    """What came from there, or in its name, and is nothing that a link sends."""
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,15 +1,19 @@
-"""What an endpoint subscribes to, handles and taps: its log, read by an observer."""
+"""What an endpoint subscribes to, handles and taps: its log, read by an observer. Of a link, also
+what it notes there of other sites."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from ringbuf import RingbufError, Segment, SegmentMismatch
 from ringbuf._kernel import Mapping
-from shmbus.shared import keys, layout, methods, names
+from shmbus.shared import keys, layout, methods, names, sites
 from shmbus.shared.patterns import OVERFLOWS, Interest, Role, check_pattern
+
+from .sites import Noted
 
 _POLICIES = {flags: policy for policy, flags in OVERFLOWS.items()}
 _OVERFLOW_BITS = sum(OVERFLOWS.values())  # each policy but the default has a bit of its own
@@ -19,6 +23,12 @@ ROLES: dict[int, Role] = {
     layout.InterestRole.OBSERVE: "tap",
     layout.InterestRole.MATCH: "match",
 }
+
+
+class NoNote(NamedTuple):
+    """What stands in the place of a note and is none."""
+
+    why: str
 
 
 class InterestLog:
@@ -32,6 +42,9 @@ class InterestLog:
         self._active: dict[int, Interest] = {}
         self._interests: tuple[Interest, ...] = ()
         self._note = ""
+        self._odd: dict[int, NoNote] = {}
+        self.noted = Noted(endpoint)
+        """What it notes of other sites, by the last call of `read`."""
 
     def read(self, version: int, serial: int) -> tuple[tuple[Interest, ...], str]:
         """The interests of this version or a later one; none, and a note, if the log is broken."""
@@ -43,7 +56,7 @@ class InterestLog:
             if serial != self._serial or self._memory is None:
                 self._open(serial)
             self._extend()
-            self._interests, self._note = tuple(self._active.values()), ""
+            self._interests, self._note = tuple(self._active.values()), self._odd_notes()
             self._version = version
         except RingbufError as problem:  # it may have been replaced meanwhile: read it next time
             self._interests, self._note = (), str(problem)
@@ -67,6 +80,7 @@ class InterestLog:
 
     def _open(self, serial: int) -> None:
         self._serial, self._memory, self._active = serial, None, {}
+        self._odd, self.noted = {}, Noted(self._endpoint)
         self._read = layout.INTERESTS.itemsize
         name = self._bus.interests(self._owner, serial)
         memory = Segment.attach(
@@ -85,16 +99,28 @@ class InterestLog:
                 f"its header has {complete} complete bytes, the log {self._memory.size}"
             )
         log = bytes(memoryview(self._memory)[self._read : end])
-        for identifier, interest in parse(log, self._endpoint):
-            if interest is None:
+        for identifier, found in parse(log, self._endpoint):
+            if isinstance(found, Interest):
+                self._active[identifier] = found
+                continue
+            self._odd.pop(identifier, None)
+            if isinstance(found, NoNote):
+                self._odd[identifier], found = found, None
+            if found is None:
                 self._active.pop(identifier, None)
-            else:
-                self._active[identifier] = interest
+            self.noted.put(identifier, found)
         self._read = end
 
+    def _odd_notes(self) -> str:
+        """What there is to say of notes that are none."""
+        if not self._odd:
+            return ""
+        last = next(reversed(self._odd.values()))
+        return f"{len(self._odd)} of its notes of other sites cannot be read: {last.why}"
 
-def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
-    """The entries of a log: an id and the interest added under it, or None for its removal.
+
+def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | sites.Note | NoNote | None]]:
+    """The entries of a log: an id and the interest or note added under it, or None for its removal.
     Raises ``ValueError`` at an entry that no endpoint writes."""
     at = 0
     while at < len(log):
@@ -112,6 +138,8 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
             raise ValueError(f"entry of {length} bytes at byte {at}")
         if operation == layout.InterestOp.REMOVE:
             yield identifier, None
+        elif operation == layout.InterestOp.NOTE:
+            yield identifier, _note(log[end:last], endpoint)
         elif operation == layout.InterestOp.ADD and role in ROLES and overflow:
             yield (
                 identifier,
@@ -134,3 +162,12 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | None]]:
         else:
             raise ValueError(f"unknown entry at byte {at}")
         at += -(-length // 8) * 8
+
+
+def _note(found: bytes, endpoint: str) -> sites.Note | NoNote:
+    if not endpoint.startswith("@"):
+        return NoNote(f"{endpoint} is no link")
+    try:
+        return sites.decode(found)
+    except ValueError as problem:
+        return NoNote(str(problem))

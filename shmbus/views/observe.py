@@ -28,6 +28,7 @@ from .facts import (
     Pool,
     Retained,
     ServiceInfo,
+    SiteInfo,
 )
 from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
@@ -46,7 +47,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     info: BusInfo
     """The bus itself."""
     endpoints: list[EndpointInfo]
-    """All that hold a slot, dead ones that are not removed yet included."""
+    """All that hold a slot, dead ones that are not removed yet included; behind them those of other
+    sites."""
+    sites: list[SiteInfo]
+    """What its links say of sites."""
     backlogs: list[Backlog]
     """What waits in the dispatcher until somebody is free."""
     pools: list[Pool]
@@ -89,9 +93,17 @@ class BusView:
             return self._registry.info()
 
     def endpoints(self) -> list[EndpointInfo]:
-        """All endpoints that hold a slot now, dead ones that are not removed yet included."""
+        """All endpoints that hold a slot now, dead ones that are not removed yet included; behind
+        them those of other sites that links know of (`EndpointInfo.site`)."""
         with self._lock:
-            return self._registry.endpoints()
+            found = self._registry.endpoints()
+            return found + self._registry.elsewhere(found)
+
+    def sites(self) -> list[SiteInfo]:
+        """The sites that this bus is joined to, as its links see them, and its own; none where it
+        has no link."""
+        with self._lock:
+            return self._registry.sites(self._registry.endpoints())
 
     def backlogs(self) -> list[Backlog]:
         """What waits in the dispatcher until somebody who may take it is free: events of a queue
@@ -117,13 +129,15 @@ class BusView:
         self, pattern: str, *, role: Literal["subscribe", "handle"] | None = None
     ) -> list[EndpointInfo]:
         """The attached endpoints that subscribe to or handle what this pattern (or type) matches;
-        with ``role`` those that do that. Raises ``InvalidPattern``."""
+        with ``role`` those that do that. Those of other sites are among them, the links that pass
+        messages on to these are not. Raises ``InvalidPattern``."""
         patterns.check_pattern(pattern)
         roles = ("subscribe", "handle") if role is None else (role,)
         return [
             endpoint
             for endpoint in self.endpoints()
             if endpoint.state == "attached"
+            and not endpoint.passes_on
             and any(
                 interest.role in roles and patterns.overlaps(pattern, interest.pattern)
                 for interest in endpoint.interests
@@ -208,6 +222,7 @@ class BusView:
             endpoints = self._registry.endpoints(clock, leaders, untaken=untaken)
             backlogs = self._registry.backlogs(endpoints, clock)
             pools = self._registry.pools(endpoints)
+            elsewhere, sites = self._registry.elsewhere(endpoints), self._registry.sites(endpoints)
             traffic, before = self._traffic(), self._before
             self._before = traffic
             deaths, losses = self._registry.deaths(), self._registry.losses(clock)
@@ -236,7 +251,8 @@ class BusView:
         return Look(
             seconds=traffic.seconds,
             info=info,
-            endpoints=endpoints,
+            endpoints=endpoints + elsewhere,
+            sites=sites,
             backlogs=backlogs,
             pools=pools,
             health=health,

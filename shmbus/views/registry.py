@@ -5,7 +5,10 @@ Nothing here writes or locks: rows are read under their sequence numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from msgspec.structs import replace
 
 from shmbus.shared import layout, names
 from shmbus.shared._kernel import monotonic_ns
@@ -24,11 +27,13 @@ from .facts import (
     PendingRequest,
     Pool,
     Retained,
+    SiteInfo,
 )
 from .groups import keyed_groups
 from .memory import steady
 from .pools import Pools
 from .retained import Values
+from .sites import Noted
 from .usage import Leaders
 
 _LOSSES = layout.words(layout.Loss)
@@ -86,6 +91,29 @@ class Registry:
             self._known[key] = endpoint
             found.append(endpoint.info(row, clock, alive[process]))
         return self._pools.look(found, self._known.values(), untaken=untaken)
+
+    def elsewhere(self, endpoints: list[EndpointInfo]) -> list[EndpointInfo]:
+        """The endpoints of other sites, each once, by site and name. ``endpoints``: those of this
+        bus, as `endpoints` saw them last."""
+        found: dict[str, EndpointInfo] = {}
+        for link, noted in self._noted(endpoints):
+            for e in noted.endpoints():
+                if link.routed:
+                    found[e.name] = e
+                else:  # what is sent to it does not go to the link yet
+                    found.setdefault(e.name, replace(e, routed=False))
+        return sorted(found.values(), key=lambda e: (e.site, e.name))
+
+    def sites(self, endpoints: list[EndpointInfo]) -> list[SiteInfo]:
+        """What links say of sites, their own first, then by name. ``endpoints``: likewise."""
+        found = (site for _, noted in self._noted(endpoints) for site in noted.sites())
+        return sorted(found, key=lambda site: (site.state != "here", site.name, site.link))
+
+    def _noted(self, endpoints: list[EndpointInfo]) -> Iterator[tuple[EndpointInfo, Noted]]:
+        """The links among these endpoints, and what they note."""
+        for endpoint in endpoints:
+            if endpoint.state == "attached" and endpoint.passes_on:
+                yield endpoint, self._known[endpoint.slot, endpoint.generation].log.noted
 
     def dropped(self) -> int:
         """What mailboxes had lost, and BUS does not count before their endpoints end: of those

@@ -49,17 +49,18 @@ class Sampler:
         elapsed = look.seconds - before.seconds
         earlier = {(e.slot, e.generation): e for e in before.endpoints}
         self.history.append((look.seconds, look.health.rate))
-        keys = [(e.slot, e.generation) for e in look.endpoints]
+        here = [e for e in look.endpoints if e.site is None]
+        keys = [(e.slot, e.generation) for e in here]
         self._note_losses(look, earlier)
         states = [
             word(info, health, key in self._lost)
-            for key, info, health in zip(keys, look.endpoints, look.health.endpoints, strict=True)
+            for key, info, health in zip(keys, here, look.health.endpoints, strict=True)
         ]
         worst = self._severities.note(look.seconds, dict(zip(keys, states, strict=True)))
         rows = [
             Row(info, health, _rates(earlier.get(key), info, elapsed), state, worst.get(key, 0))
             for key, info, health, state in zip(
-                keys, look.endpoints, look.health.endpoints, states, strict=True
+                keys, here, look.health.endpoints, states, strict=True
             )
         ]
         return Sample(look=look, rows=rows)

@@ -1,0 +1,144 @@
+"""What a bus shows of other sites: what its links note of them, and nothing else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import msgspec
+import pytest
+
+from shmbus.shared import layout, sites
+from shmbus.shared.methods import MethodInfo
+from shmbus.shared.sites import EndpointNote, SiteNote, Wish
+from shmbus.views import BusView, observe
+from tests.by_hand import BusByHand, EndpointByHand, entry
+
+ADD = MethodInfo(service="calc", name="add", interface="Calc", summary="Adds.")
+CAMERA = EndpointNote(
+    name="camera",
+    site="paris",
+    pid=7,
+    host="pc7",
+    interests=(Wish("shoot", "handle"), Wish("light.>", group="lights")),
+)
+CALC = EndpointNote(
+    name="calc", site="rome", pid=8, interests=(Wish("calc.add", "handle", method=ADD),)
+)
+HERE = SiteNote(site="berlin", space="lan", run="0" * 16, state="here", since=1.0)
+UP = SiteNote(site="rome", space="lan", run="2" * 16, state="up", since=2.0)
+ROME = msgspec.structs.replace(UP, round_trip=0.01)
+PARIS = msgspec.structs.replace(UP, site="paris", round_trip=0.02, sent=5, lost_to=2)
+
+
+def note(identifier: int, what: sites.Note | bytes) -> bytes:
+    """The entry in which a link notes this."""
+    text = what if isinstance(what, bytes) else sites.encode(what)
+    return entry(identifier, op=layout.InterestOp.NOTE, description=text)
+
+
+@pytest.fixture
+def bus() -> Iterator[BusByHand]:
+    with ExitStack() as stack:
+        yield BusByHand(stack, f"sites-{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def link(bus: BusByHand) -> EndpointByHand:
+    return bus.endpoint(1, "@link")
+
+
+@pytest.fixture
+def seen(bus: BusByHand) -> Iterator[BusView]:
+    with observe(bus.name) as view:
+        yield view
+
+
+@pytest.mark.smoke
+def test_endpoints_of_other_sites_are_seen_behind_those_here(
+    bus: BusByHand, link: EndpointByHand, seen: BusView
+) -> None:
+    bus.endpoint(2, "camera").interests(entry(1, "a"))
+    link.interests(note(1, CALC), entry(2, "calc.add"), note(3, CAMERA))
+    here, camera, calc = seen.endpoints()[-3:]
+    assert [e.name for e in seen.endpoints()] == ["@link", "camera", "camera@paris", "calc@rome"]
+    assert (here.site, here.host) == (None, "")
+    assert (camera.site, camera.host, camera.pid) == ("paris", "pc7", 7)
+    assert (camera.slot, camera.state, camera.condition) == (-1, "attached", "idle")
+    assert (camera.patterns, camera.groups) == (("shoot", "light.>"), ("lights",))
+    assert {i.endpoint for i in camera.interests} == {"camera@paris"}
+    assert calc.sent.total == calc.incoming.capacity == 0
+    assert [e.name for e in seen.look().endpoints] == [e.name for e in seen.endpoints()]
+
+
+def test_what_a_note_says_is_replaced_and_removed(link: EndpointByHand, seen: BusView) -> None:
+    link.interests(note(1, CAMERA), note(2, PARIS))
+    link.interests(note(1, msgspec.structs.replace(CAMERA, interests=(Wish("b"),))))
+    assert seen.endpoints()[1].patterns == ("b",)
+    link.interests(entry(1, op=layout.InterestOp.REMOVE))
+    assert [e.name for e in seen.endpoints()] == ["@link"]
+    link.interests(note(9, CALC), serial=1)
+    assert [e.name for e in seen.endpoints()] == ["@link", "calc@rome"]
+    assert seen.sites() == []
+
+
+def test_the_sites_are_seen_the_own_one_first(link: EndpointByHand, seen: BusView) -> None:
+    link.interests(note(1, ROME), note(2, PARIS), note(3, HERE))
+    own, paris, rome = seen.sites()
+    assert (own.name, own.state, own.link, own.space) == ("berlin", "here", "@link", "lan")
+    assert (paris.name, paris.round_trip, paris.sent, paris.lost_to) == ("paris", 0.02, 5, 2)
+    assert rome.clock_error_ns is None
+    assert seen.look().sites == seen.sites()
+
+
+def test_an_endpoint_that_two_links_know_is_seen_once(
+    bus: BusByHand, link: EndpointByHand, seen: BusView
+) -> None:
+    link.interests(note(1, CAMERA), note(2, PARIS))
+    bus.endpoint(2, "@wan").interests(note(1, CAMERA), note(2, PARIS))
+    assert [e.name for e in seen.endpoints()] == ["@link", "@wan", "camera@paris"]
+    assert [(s.name, s.link) for s in seen.sites()] == [("paris", "@link"), ("paris", "@wan")]
+
+
+def test_what_a_link_noted_goes_with_it(link: EndpointByHand, seen: BusView) -> None:
+    link.interests(note(1, CAMERA), note(2, PARIS))
+    link.row["state"] = layout.RowState.DYING
+    assert [e.name for e in seen.endpoints()] == ["@link"]
+    assert seen.sites() == []
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff" * 40, sites.encode(CAMERA)[:-1]])
+def test_a_note_of_garbage_is_told_and_harms_nothing_else(
+    link: EndpointByHand, seen: BusView, garbage: bytes
+) -> None:
+    link.interests(entry(1, "a"), note(2, garbage), note(3, CAMERA))
+    broken, camera = seen.endpoints()
+    assert (broken.patterns, camera.name) == (("a",), "camera@paris")
+    assert broken.note.startswith("1 of its notes of other sites cannot be read")
+    link.interests(note(2, CALC))
+    assert seen.endpoints()[0].note == ""
+
+
+def test_who_is_no_link_tells_of_no_other_site(bus: BusByHand, seen: BusView) -> None:
+    bus.endpoint(0, "worker").interests(entry(1, "a"), note(2, CAMERA))
+    (worker,) = seen.endpoints()
+    assert worker.patterns == ("a",)
+    assert "worker is no link" in worker.note
+
+
+def test_they_are_found_by_what_they_want_and_offer(link: EndpointByHand, seen: BusView) -> None:
+    link.interests(entry(1, "light.>"), note(2, CAMERA), note(3, CALC))
+    (camera,) = seen.find("light.on")
+    assert (camera.name, camera.routed) == ("camera@paris", False)
+    link.down["interests_seen"] = 1
+    (camera,) = seen.find("light.on")
+    assert (camera.name, camera.routed) == ("camera@paris", True)
+    assert [e.name for e in seen.find("calc.*", role="handle")] == ["calc@rome"]
+    (service,) = seen.services("calc.>")
+    assert (service.name, service.endpoint, service.methods) == ("calc", "calc@rome", (ADD,))
+
+
+def test_they_are_no_part_of_this_bus_s_health(link: EndpointByHand, seen: BusView) -> None:
+    link.interests(note(1, CAMERA), note(2, PARIS))
+    assert [e.name for e in seen.health().endpoints] == ["@link"]
