@@ -26,6 +26,7 @@ __all__ = [
     "LinkDown",
     "LinkUp",
     "Lost",
+    "RoutesChanged",
     "Undeliverable",
 ]
 
@@ -151,6 +152,15 @@ class GroupRebalanced(msgspec.Struct, frozen=True, kw_only=True):
         return next((m.name for m in self.members if m.generation == found), None)
 
 
+class RoutesChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody subscribes or handles something, or does not any more. It is published once for all
+    that changes at a time, and only who subscribes to ``$bus.routes`` by this very name gets it:
+    all others would hear of each other. ``overflow="latest"`` fits."""
+
+    version: int
+    """Of the routes: a number that only rises."""
+
+
 class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter: a message that no endpoint will handle."""
 
@@ -209,6 +219,7 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
     "$bus.link.up": LinkUp,
     "$bus.link.down": LinkDown,
     "$bus.lost": Lost,
+    "$bus.routes": RoutesChanged,
     "$bus.undeliverable": Undeliverable,
 }
 """By the type under which each is published."""

@@ -158,6 +158,10 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         SB_DATA
         SB_REPLIES
         SB_URGENT_EVENTS
+    enum: # sb_rank; a named one could not be an index
+        SB_RANK_HERE
+        SB_RANK_LINK
+        SB_RANK_KEEPER
     enum: # sb_bus_state; a named one could not be an index
         SB_BUS_STARTING
         SB_BUS_SERVING

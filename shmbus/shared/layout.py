@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001650A6328
+LAYOUT = 0x00000001CC6C7DFE
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -196,6 +196,15 @@ class RingIndex(IntEnum):
     URGENT_EVENTS = 2
 
 
+class Rank(IntEnum):
+    """Who is to have what one of several gets: those of the lowest rank alone, as long as there are
+    any. By its name, see SB_LINK_MARK."""
+
+    HERE = 0  # it does its work on this bus
+    LINK = 1  # it passes on to other buses what nobody here does
+    KEEPER = 2  # it has what waits for a link that is being restarted, and does nothing with it
+
+
 class BusState(IntEnum):
     """What the dispatcher says of the bus."""
 
@@ -337,8 +346,8 @@ class InterestOp(IntEnum):
 
     ADD = 1
     REMOVE = 2  # of an interest, or a note
-    # no interest: the description is for observers, see shared/sites.py. In place of that which had
-    # its id
+    # no interest: the description is for observers, see shared/sites.py. In place of the note that
+    # had its id
     NOTE = 3
 
 

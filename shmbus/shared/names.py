@@ -18,7 +18,12 @@ from ringbuf.segment import DIRECTORY
 from shmbus.errors import InvalidName
 from shmbus.limits import MAX_NAME, MAX_SITE
 
+from .layout import Rank
+
 SHM = Path(DIRECTORY)
+
+LINK_MARK = "@"
+"""With it the names of links begin, with two of it those of keepers, and no others."""
 
 _NAME = rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}"
 _WHOLE_NAME = re.compile(rf"{_NAME}\Z")
@@ -32,6 +37,13 @@ def check_bus(name: str) -> str:
 def check_endpoint(name: str) -> str:
     """The endpoint name itself, if it is one; raises ``InvalidName``."""
     return _check(name, "endpoint")
+
+
+def rank(endpoint: str) -> Rank:
+    """Of the endpoint with this name."""
+    if not endpoint.startswith(LINK_MARK):
+        return Rank.HERE
+    return Rank.KEEPER if endpoint.startswith(2 * LINK_MARK) else Rank.LINK
 
 
 def check_group(name: str) -> str:

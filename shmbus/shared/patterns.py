@@ -19,7 +19,8 @@ import msgspec
 from shmbus.errors import InvalidPattern, InvalidType
 from shmbus.limits import MAX_TYPE
 
-from .layout import InterestFlag
+from . import names
+from .layout import InterestFlag, Rank
 from .methods import MethodInfo
 
 Role = Literal["subscribe", "handle", "tap", "match"]
@@ -152,6 +153,12 @@ class Interest(msgspec.Struct, frozen=True, kw_only=True):
     """Of a handler that is a method of a service: what it takes and returns."""
 
     @property
+    def rank(self) -> Rank:
+        """Its endpoint's: of all that may handle a type, or are in a group, those of the lowest get
+        messages."""
+        return names.rank(self.endpoint)
+
+    @property
     def losing(self) -> str:
         """What it loses rather than delay senders, in words; empty: nothing."""
         match self.overflow:
@@ -206,11 +213,20 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return next((r.endpoint for r in self.receivers if r.chosen and r.role == "handle"), None)
 
 
+def _lowest(interests: Iterable[Interest]) -> list[Interest]:
+    """Those of the lowest rank."""
+    found = list(interests)
+    lowest = min((i.rank for i in found), default=Rank.HERE)
+    return [i for i in found if i.rank == lowest]
+
+
 def takers(group: str | None, type: str, interests: Iterable[Interest]) -> list[Interest]:
-    """Those of these by which one endpoint gets a message of this type: the members of a group, or
-    (None) the handlers of the most specific pattern."""
+    """Those of these by which one endpoint gets a message of this type: of the lowest rank that
+    there is the members of a group, or (None) the handlers of the most specific pattern."""
     role = "handle" if group is None else "subscribe"
-    mine = [i for i in interests if (i.role, i.group) == (role, group) and covers(i.pattern, type)]
+    mine = _lowest(
+        i for i in interests if (i.role, i.group) == (role, group) and covers(i.pattern, type)
+    )
     if group is not None:
         return mine
     top = min((specificity(i.pattern) for i in mine), default=())
@@ -225,6 +241,7 @@ def route(
     why_not_free: Callable[[str], str] | None = None,
     waiting: Collection[tuple[str | None, tuple[str, ...]]] = (),
     owners: Mapping[str, str] | None = None,
+    relayed: bool = False,
 ) -> Route:
     """Who would get a message of this type.
 
@@ -235,8 +252,14 @@ def route(
     which this names the first by name. Where nobody is free, or others wait for the same endpoints
     (``waiting``: group, and their names in order), it waits in a backlog until one is free. Of a
     group with a key it goes to whoever owns that (``owners``: endpoints by group), free or not.
+
+    Where links are attached, what one of several gets is for them only where nobody else is a
+    member or handles it (of no pattern, however specific), and for keepers only where no link is;
+    keepers get nothing as plain subscribers. What a link brought (``relayed``) goes to neither.
     """
     found = [i for i in interests if i.role != "match" and covers(i.pattern, type)]
+    if relayed:
+        found = [i for i in found if i.rank == Rank.HERE]
     load = load or (lambda endpoint: 0)
     why_not_free = why_not_free or (lambda endpoint: "")
 
@@ -280,9 +303,13 @@ def route(
 
     for i in found:
         if i.role == "subscribe" and i.group is None:
-            add(i, True, f"subscribes, {i.losing}" if i.depth else "subscribes")
+            if i.rank == Rank.KEEPER:
+                add(i, False, "keeps only what one of several gets")
+            else:
+                add(i, True, f"subscribes, {i.losing}" if i.depth else "subscribes")
     for group in sorted({i.group for i in found if i.role == "subscribe" and i.group is not None}):
-        members = [i for i in found if i.role == "subscribe" and i.group == group]
+        everybody = [i for i in found if i.role == "subscribe" and i.group == group]
+        members = _lowest(everybody)
         if any(i.key for i in members):
             owner = (owners or {}).get(group)
             for i in sorted(members, key=lambda i: i.endpoint != owner):
@@ -290,24 +317,29 @@ def route(
                 whose = f"by {owner}" if owner else "by nobody yet"
                 key = f"the key of {i.key}"
                 add(i, owns, f"group {group}: owns {key}" if owns else f"{key} is owned {whose}")
-            continue
-        best, why = choose(group, members)
-        for i in sorted(members, key=lambda i: i.endpoint != best):
-            chosen = i.endpoint == best
-            reason = f"group {group}: {why if chosen else not_chosen(i, best)}"
-            add(i, chosen, reason, waits=best is None)
+        else:
+            best, why = choose(group, members)
+            for i in sorted(members, key=lambda i: i.endpoint != best):
+                chosen = i.endpoint == best
+                reason = f"group {group}: {why if chosen else not_chosen(i, best)}"
+                add(i, chosen, reason, waits=best is None)
+        for i in everybody:
+            if i not in members:
+                add(i, False, f"group {group}: {members[0].endpoint} comes first")
     handlers = sorted(
-        (i for i in found if i.role == "handle"), key=lambda i: specificity(i.pattern)
+        (i for i in found if i.role == "handle"), key=lambda i: (i.rank, specificity(i.pattern))
     )
     if handlers:
-        top = handlers[0].pattern
-        best, why = choose(None, (i for i in handlers if i.pattern == top))
-        for i in sorted(handlers, key=lambda i: (i.pattern != top, i.endpoint != best)):
-            chosen = i.pattern == top and i.endpoint == best
-            if chosen:
+        first = handlers[0]
+        top = [i for i in handlers if (i.rank, i.pattern) == (first.rank, first.pattern)]
+        best, why = choose(None, top)
+        for i in sorted(handlers, key=lambda i: (i not in top, i.endpoint != best)):
+            if i in top and i.endpoint == best:
                 add(i, True, f"most specific pattern: {why}")
-            elif i.pattern == top:
+            elif i in top:
                 add(i, False, not_chosen(i, best), waits=best is None)
+            elif i.rank == first.rank:
+                add(i, False, f"{first.pattern} is more specific")
             else:
-                add(i, False, f"{top} is more specific")
+                add(i, False, f"{first.endpoint} comes first")
     return Route(type=type, receivers=tuple(receivers))

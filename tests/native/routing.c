@@ -73,7 +73,7 @@ static void random_pattern(uint64_t *seed, char *text, bool wild)
 static void compare(struct dp_routes *r, const struct naive *wanted, const char *type)
 {
     dp_pin_routes(r);
-    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
+    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type), 0);
     CHECK(route);
     EQUAL(route->reserved, *type == '$');
     const char *best = NULL;
@@ -232,7 +232,7 @@ static void add_subscription(struct dp_routes *r, uint16_t slot, uint64_t id, co
 static struct dp_route *look(struct dp_routes *r, const char *type)
 {
     dp_pin_routes(r);
-    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type));
+    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type), 0);
     CHECK(route);
     return route;
 }
@@ -268,7 +268,7 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
         look(&r, text);
         if (i % 64 == 0) { /* a type in use stays known: the same entry, and it was not resolved again */
             uint64_t lookups = r.lookups;
-            CHECK(dp_is_type(known, (const uint8_t *)"p7.q700.r", 9));
+            CHECK(dp_is_route(known, (const uint8_t *)"p7.q700.r", 9, 0));
             CHECK(look(&r, "p7.q700.r") == known);
             EQUAL(known->version, version);
             EQUAL(r.lookups, lookups + 2); /* the pin and one set of the cache */
@@ -331,7 +331,7 @@ TEST(routes_of_a_run_stay_until_the_next)
     uint32_t full = 0;
     for (int i = 0; i < 20000; i++) {
         snprintf(text, sizeof text, "t.%d", i);
-        struct dp_route *route = dp_lookup(&r, (const uint8_t *)text, (uint16_t)strlen(text));
+        struct dp_route *route = dp_lookup(&r, (const uint8_t *)text, (uint16_t)strlen(text), 0);
         if (i < (int)DP_RUN) {
             CHECK(route);
             seen[i] = route;
@@ -341,7 +341,7 @@ TEST(routes_of_a_run_stay_until_the_next)
     CHECK(full > 0); /* there is no space for that many in one run */
     for (int i = 0; i < (int)DP_RUN; i++) {
         snprintf(text, sizeof text, "t.%d", i);
-        CHECK(dp_is_type(seen[i], (const uint8_t *)text, (uint16_t)strlen(text)));
+        CHECK(dp_is_route(seen[i], (const uint8_t *)text, (uint16_t)strlen(text), 0));
     }
     look(&r, "t.19999");
     dp_routes_close(&r);

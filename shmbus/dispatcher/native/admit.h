@@ -67,6 +67,7 @@ static inline void dp_open_port(struct dp_forwarder *f, const struct dp_order *o
                              .reason = (enum sb_reason)rb_load(&row->reason), .prefetch = o->shape.prefetch,
                              .bell = {.epoch = &o->up->bell, .semaphore = o->bell}};
     memcpy(port->name, row->name, sizeof port->name - 1);
+    f->routes.ranks[o->slot] = port->rank = sb_rank_of(port->name);
     /* DOWN was made from another reading of UP: both have to have space. */
     uint64_t count = o->down->target_count < o->shape.pending_count ? o->down->target_count : o->shape.pending_count;
     port->pending_count = (uint32_t)count;

@@ -96,7 +96,7 @@ static inline void dp_tend_backlogs(struct dp_forwarder *f)
         struct dp_backlog *b = dp_backlog_of(f, port);
         struct dp_route *route = NULL;
         if (dp_own_record(f, port, &position, &h, &record))
-            route = dp_lookup(&f->routes, sb_type_of(record), h.type_length);
+            route = dp_lookup(&f->routes, sb_type_of(record), h.type_length, h.flags);
         const struct dp_receivers *takers = route ? dp_takers(route, b->group) : NULL;
         if (takers)
             dp_note_takers(b, takers);

@@ -1,8 +1,8 @@
 /* Choosing: which member of a group, and which handler, gets a message: among those who are free the one that has
  * least to do. While nobody is free, or others wait already, the message waits in a backlog.
  *
- * Offers: dp_room, dp_free_now, dp_least_busy; dp_choose_event, dp_choose_handler, dp_choose_member;
- *         dp_lose_at_former. */
+ * Offers: dp_room, dp_free_now, dp_least_busy; dp_choose_event, and its parts dp_choose_plain, dp_choose_in_group;
+ *         dp_choose_handler, dp_choose_member; dp_lose_at_former. */
 #pragma once
 
 #include "shmbus/dispatcher/native/keyed.h"
@@ -190,10 +190,8 @@ static inline bool dp_lose_at_former(struct dp_forwarder *f, struct dp_port *sou
     return true;
 }
 
-/* Who gets an event of this route: all plain subscribers and one member of each group, if it may be the one that
- * `run` (NULL: none) goes to. Or nobody yet: `not_now`. */
-static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *route, const struct dp_run *run,
-                                   struct dp_choices *chosen)
+/* The plain subscribers, and nobody else so far. */
+static inline void dp_choose_plain(const struct dp_route *route, struct dp_choices *chosen)
 {
     chosen->count = 0;
     chosen->not_now = false;
@@ -201,17 +199,30 @@ static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *rout
         const struct dp_receiver *r = &route->plain.list[i];
         chosen->list[chosen->count++] = (struct dp_choice){.slot = r->slot, .lossy = r->lossy, .bits = SB_PLAIN};
     }
-    for (uint32_t g = 0; g < route->group_count; g++) {
-        struct dp_group_route *group = &route->groups[g];
-        if (__builtin_expect(group->group->keyed != NULL, 0)) {
-            const struct dp_receiver *owner = dp_choose_owner(f, route, group->group, NULL);
-            if (owner != &dp_not_now)
-                dp_add_choice(chosen, owner);
-            else if (!run || run->count || !dp_lose_at_former(f, run->span.source, chosen))
-                chosen->not_now = true;
-            continue;
-        }
-        uint32_t stay = dp_stay(run, &group->members, true);
-        dp_add_choice(chosen, dp_choose(f, route, group->group, &group->members, &group->group->turn, stay));
+}
+
+/* And a member of this group. */
+static inline void dp_choose_in_group(struct dp_forwarder *f, struct dp_route *route, struct dp_group_route *group,
+                                      const struct dp_run *run, struct dp_choices *chosen)
+{
+    if (__builtin_expect(group->group->keyed != NULL, 0)) {
+        const struct dp_receiver *owner = dp_choose_owner(f, route, group->group, NULL);
+        if (owner != &dp_not_now)
+            dp_add_choice(chosen, owner);
+        else if (!run || run->count || !dp_lose_at_former(f, run->span.source, chosen))
+            chosen->not_now = true;
+        return;
     }
+    uint32_t stay = dp_stay(run, &group->members, true);
+    dp_add_choice(chosen, dp_choose(f, route, group->group, &group->members, &group->group->turn, stay));
+}
+
+/* Who gets an event of this route: all plain subscribers and one member of each group, if it may be the one that
+ * `run` (NULL: none) goes to. Or nobody yet: `not_now`. */
+static inline void dp_choose_event(struct dp_forwarder *f, struct dp_route *route, const struct dp_run *run,
+                                   struct dp_choices *chosen)
+{
+    dp_choose_plain(route, chosen);
+    for (uint32_t g = 0; g < route->group_count; g++)
+        dp_choose_in_group(f, route, &route->groups[g], run, chosen);
 }

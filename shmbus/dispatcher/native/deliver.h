@@ -114,7 +114,7 @@ static inline void dp_tap_run(struct dp_forwarder *f, struct dp_port *target, en
     for (uint32_t i = 0; i < run->count; i++) {
         struct sb_record h = run->header[i];
         const uint8_t *record = run->record[i], *type = run->type[i] ? run->type[i] : sb_type_of(record);
-        struct dp_route *route = h.type_length ? dp_lookup(&f->routes, type, h.type_length) : NULL;
+        struct dp_route *route = h.type_length ? dp_lookup(&f->routes, type, h.type_length, h.flags) : NULL;
         uint32_t front = SB_HEADER + h.type_length, block = h.flags & SB_POOLED ? sizeof *run->block : 0;
         const struct dp_part parts[4] = {{type, h.type_length}, /* as it was looked up, too */
                                          {&tap, (uint32_t)sizeof tap},

@@ -374,7 +374,7 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
         }
     }
     dp_pin_routes(&f->routes);
-    struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
+    struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length, h->flags);
     return h->kind == SB_REQUEST || h->kind == SB_SEND ? dp_hand_on_work(f, span, begun, route, h, record)
                                                        : dp_hand_on_event(f, span, begun, route, h, record);
 }

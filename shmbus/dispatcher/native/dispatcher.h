@@ -404,6 +404,10 @@ static inline void dp_pass(struct dp_forwarder *f)
         f->active.word[DP_BACKLOG_WORD] = 0; /* one that has gone was woken */
     }
     dp_tell_matchings(f);
+    if (__builtin_expect(f->routes_told != f->routes_shown, 0)) {
+        f->routes_told = f->routes_shown;
+        dp_emit_routes(f);
+    }
     if (__builtin_expect(f->pools_starve, 0))
         dp_feed_pools(f);
     dp_ring_all(f);

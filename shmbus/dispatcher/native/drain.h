@@ -63,7 +63,7 @@ static inline enum dp_leaving dp_judge_waiting(struct dp_forwarder *f, struct dp
     if (h->kind == SB_REQUEST &&
         (!h->interests || !dp_still_wanted(dp_port_of(f, sb_whom(h->peer, h->peer_generation)), h)))
         return DP_WITHDRAWN;
-    struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
+    struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length, h->flags);
     if (!route) /* its place in the cache is taken: it begins the next run */
         return DP_STAYS;
     if (!(*takers = dp_takers(route, b->group)))

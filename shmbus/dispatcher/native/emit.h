@@ -1,7 +1,7 @@
 /* What the bus itself emits: events on $bus..., dead letters, and errors in place of replies. None of it ever
  * waits; what does not fit is counted.
  *
- * Offers: dp_emit, dp_emit_endpoint; dp_dead_letter, dp_dead_letter_of, dp_sender_name;
+ * Offers: dp_emit, dp_emit_endpoint, dp_emit_routes; dp_dead_letter, dp_dead_letter_of, dp_sender_name;
  *         dp_fail_request, dp_end_request. */
 #pragma once
 
@@ -15,7 +15,7 @@
 static inline void dp_emit(struct dp_forwarder *f, const char *type, const struct dp_pack *payload)
 {
     uint16_t type_length = (uint16_t)strlen(type);
-    struct dp_route *route = dp_lookup(&f->routes, (const uint8_t *)type, type_length);
+    struct dp_route *route = dp_lookup(&f->routes, (const uint8_t *)type, type_length, 0);
     if (!route) {
         rb_add(&f->bus->events_lost, 1);
         return;
@@ -47,12 +47,38 @@ static inline void dp_emit_endpoint(struct dp_forwarder *f, const char *type, co
     dp_emit(f, type, &pack);
 }
 
+/* $bus.routes: they have changed, and are of this version. To who has subscribed to it by this name alone, since all
+ * others would hear of every subscription that anybody makes. */
+static inline void dp_emit_routes(struct dp_forwarder *f)
+{
+    static const char type[] = "$bus.routes";
+    const uint16_t type_length = sizeof type - 1;
+    const struct dp_node *node = (const struct dp_node *)sb_trie_find(&f->routes.trie, type, type_length, false);
+    uint8_t bytes[32];
+    struct dp_pack pack = {.bytes = bytes, .capacity = sizeof bytes};
+    dp_pack_map(&pack, 1);
+    dp_pack_number(&pack, "version", rb_load(&f->bus->routes_version));
+    struct sb_record h = {.length = SB_HEADER + type_length + pack.length, .kind = SB_EVENT, .interests = SB_PLAIN,
+                          .peer = SB_FROM_BUS, .attempt = 1, .sent_ns = f->now, .type_length = type_length};
+    const struct dp_part parts[2] = {{type, type_length}, {pack.bytes, pack.length}};
+    struct dp_set told = {{0}};
+    for (const struct dp_interest *w = node ? node->interests : NULL; w; w = w->next) {
+        if (w->role != SB_ROLE_SUBSCRIBE || w->bit || w->via == DP_NO_WAY || dp_set_has(&told, w->via))
+            continue;
+        dp_set_add(&told, w->via);
+        struct dp_port *target = &f->ports[w->via];
+        h.lost = (uint32_t)rb_load(&target->down->lost);
+        if (!dp_offer(f, target, w->flags & SB_DROP_NEWEST, &h, parts, 2))
+            rb_add(&f->bus->events_lost, 1);
+    }
+}
+
 /* How large a payload every subscriber's ring takes beside the rest of a dead letter. */
 static inline uint64_t dp_letter_space(struct dp_forwarder *f)
 {
     const uint64_t frame = 768; /* the rest of the map, generously */
     uint64_t fits = DP_EVENT_BYTES;
-    struct dp_route *route = dp_lookup(&f->routes, (const uint8_t *)"$bus.undeliverable", 18);
+    struct dp_route *route = dp_lookup(&f->routes, (const uint8_t *)"$bus.undeliverable", 18, 0);
     for (uint32_t g = 0; route && g <= route->group_count; g++) {
         const struct dp_receivers *subscribers = g < route->group_count ? &route->groups[g].members : &route->plain;
         for (uint32_t i = 0; i < subscribers->count; i++) {

@@ -34,8 +34,8 @@ static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_port *sourc
         run->record[run->count] = record;
         if (__builtin_expect(h->flags & SB_POOLED, 0) && !dp_copy_block(run, SB_DATA, position))
             return false;
-        struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
-        if (!route || route->reserved || dp_lacks(source, route, SB_RIGHT_PUBLISH))
+        struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length, h->flags);
+        if (!route || (h->flags & SB_RELAYED && !dp_relays(run)) || dp_judge_publisher(source, route) != DP_DELIVER)
             return false;
         h->attempt = 1;
         run->urgent = dp_is_urgent(h);
@@ -44,6 +44,12 @@ static inline bool dp_collect_todo(struct dp_forwarder *f, struct dp_port *sourc
         position += RB_ALIGN8(h->length);
     }
     return position == run->span.to;
+}
+
+static inline struct dp_route *dp_route_of_run(struct dp_forwarder *f)
+{
+    const struct sb_record *h = &f->run.header[0];
+    return dp_lookup(&f->routes, f->run.type[0], h->type_length, h->flags);
 }
 
 /* Give the run to `target` as `bits`, or count it lost there, upon which entry `index` owes no more than `left`.
@@ -156,7 +162,7 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
         }
         rb_store(owed, bits);
     }
-    struct dp_route *route = dp_lookup(&f->routes, run->type[0], run->header[0].type_length);
+    struct dp_route *route = dp_route_of_run(f);
     if (!dp_settle_elsewhere(f, index, gone, route, bits))
         return false;
     if (gone)
@@ -179,8 +185,7 @@ static inline uint32_t dp_keyed_bits(const struct dp_port *target, uint32_t bits
 static inline bool dp_settle_keyed(struct dp_forwarder *f, uint64_t index, struct dp_port *target, uint32_t bits,
                                    uint32_t keyed, bool lossy)
 {
-    struct dp_run *run = &f->run;
-    struct dp_route *route = dp_lookup(&f->routes, run->type[0], run->header[0].type_length);
+    struct dp_route *route = dp_route_of_run(f);
     uint32_t moved = 0;
     for (; keyed; keyed &= keyed - 1) {
         uint32_t bit = (uint32_t)__builtin_ctz(keyed);

@@ -189,7 +189,9 @@ static inline void dp_refuse(struct dp_forwarder *f, enum dp_verdict verdict)
     struct dp_port *source = run->span.source;
     struct sb_record *h = &run->header[0];
     run->count = 1;
-    if (verdict == DP_NOBODY) {
+    if (verdict == DP_NOBODY && h->kind == SB_EVENT) {
+        dp_dead_letter_of_run(f, 0, "its queue group has no member left");
+    } else if (verdict == DP_NOBODY) {
         rb_add(&f->bus->no_route, 1);
         if (h->kind == SB_REQUEST)
             dp_fail_request(f, source, h->correlation, SB_FAULT_NO_ROUTE, NULL, 0, &run->span);

@@ -163,7 +163,7 @@ static inline bool dp_begin_histories(struct dp_forwarder *f, struct dp_port *po
             rb_store(&port->down->waiting[i], 0);
         if (!w)
             continue;
-        bool known = dp_recall(&f->values, pattern, dp_pattern_of(w, pattern), w->history);
+        bool known = dp_recall(&f->values, pattern, dp_pattern_of(w, pattern), w->history, port->rank);
         uint32_t oversize = dp_set_oversize_aside(&f->values, port);
         if (!known || !(dp_give_at_once(f, port, id) || dp_give_backlog(f, port, w, pattern))) {
             dp_set_add(&f->late, port->slot);

@@ -217,7 +217,7 @@ static inline struct dp_port *dp_begin_mailbox(struct dp_forwarder *f, struct dp
     if (!box)
         return NULL;
     if (history) {
-        bool known = dp_recall(&f->values, pattern, e->pattern_length, history);
+        bool known = dp_recall(&f->values, pattern, e->pattern_length, history, port->rank);
         oversize = dp_set_oversize_aside(&f->values, box);
         if (!known || !dp_fill_mailbox(f, box)) {
             dp_close_mailbox(f, box, true);

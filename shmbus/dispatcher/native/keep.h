@@ -35,6 +35,7 @@ struct dp_value { /* a value that is kept */
     uint32_t cell, cells;
     uint32_t length; /* of its record */
     bool replaced;   /* a newer one of its type is kept */
+    bool relayed;    /* a link brought it: it goes to none */
     struct dp_pool *pool; /* in which its payload lies; NULL: in none */
     uint64_t bytes;       /* of that payload, */
     uint16_t block;       /* and its block */
@@ -420,6 +421,7 @@ static inline uint64_t dp_keep_value(struct dp_forwarder *f)
     v->number = number;
     v->cells = dp_cells_for(h.length);
     v->length = h.length;
+    v->relayed = h.flags & SB_RELAYED;
     rb_store(&f->bus->retained_last, number);
     RB_FAIL("keep.numbered");
     dp_write_value(f, v, &h);
@@ -482,7 +484,8 @@ static inline struct dp_value *dp_found_value(struct dp_values *s, uint32_t inde
     memcpy(&h, (uint8_t *)cell + sizeof(struct sb_value), sizeof h);
     struct dp_value *v = calloc(1, sizeof *v);
     if (v)
-        *v = (struct dp_value){.number = number, .cell = index, .cells = dp_cells_for(h.length), .length = h.length};
+        *v = (struct dp_value){.number = number, .cell = index, .cells = dp_cells_for(h.length), .length = h.length,
+                                 .relayed = h.flags & SB_RELAYED};
     for (uint32_t n = v ? v->cells : 0; n; n--) {
         used[index] = 1;
         uint64_t next = rb_load(&dp_cell(s, index)->next);

@@ -30,7 +30,7 @@ static inline bool dp_count_untaken(struct dp_untaken *u, uint32_t index, uint64
 static inline bool dp_would_lose(struct dp_forwarder *f, struct dp_port *port, const struct sb_record *h,
                                  const uint8_t *record)
 {
-    const struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length);
+    const struct dp_route *route = dp_lookup(&f->routes, sb_type_of(record), h->type_length, h->flags);
     uint32_t patient = 0, lossy = 0;
     for (uint32_t i = 0; route && i < route->plain.count; i++) {
         struct dp_port *to = &f->ports[route->plain.list[i].slot];

@@ -28,10 +28,22 @@ static inline void dp_emit_rebalanced(struct dp_forwarder *f, const struct dp_ke
     dp_emit(f, "$bus.group.rebalanced", &pack);
 }
 
-/* What the interests say that are read: who is a member. */
-static inline bool dp_wants_in(const struct dp_forwarder *f, const struct dp_keyed *k, uint32_t slot)
+/* What the interests say that are read: who is a member, of those of this rank. */
+static inline bool dp_wants_in(const struct dp_forwarder *f, const struct dp_keyed *k, uint32_t slot,
+                               enum sb_rank rank)
 {
-    return k->interests_of[slot] && f->ports[slot].state == SB_ROW_LIVE;
+    return k->interests_of[slot] && f->ports[slot].state == SB_ROW_LIVE && f->ports[slot].rank == rank;
+}
+
+/* The rank of its members: the lowest of those that want in. */
+static inline enum sb_rank dp_rank_in(const struct dp_forwarder *f, const struct dp_keyed *k)
+{
+    enum sb_rank rank = SB_RANK_HERE;
+    for (; rank < SB_RANK_KEEPER; rank++)
+        for (uint32_t slot = 0; slot < f->high_slot; slot++)
+            if (dp_wants_in(f, k, slot, rank))
+                return rank;
+    return rank;
 }
 
 /* Members of the latest epoch, a bit each. */
@@ -62,11 +74,12 @@ static inline void dp_next_epoch(struct dp_keyed *k)
 /* Members whose interests have gone, all that have for the same reason at once. */
 static inline void dp_let_leave(struct dp_forwarder *f, struct dp_keyed *k)
 {
+    const enum sb_rank rank = dp_rank_in(f, k);
     uint64_t members = dp_members_now(k), left = 0, died = 0;
     for (uint64_t m = members; m; m &= m - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(m);
         const struct dp_port *port = dp_port_of(f, dp_whom_at(k, i));
-        if (port && dp_wants_in(f, k, port->slot))
+        if (port && dp_wants_in(f, k, port->slot, rank))
             continue;
         left |= 1ull << i;
         if (!port || port->state == SB_ROW_DYING)
@@ -89,11 +102,12 @@ static inline void dp_let_join(struct dp_forwarder *f, struct dp_keyed *k)
     uint64_t members = dp_members_now(k), fresh = 0, epoch = rb_load(&k->at->epoch);
     if (members && epoch != rb_load(&k->at->settled))
         return;
+    const enum sb_rank rank = dp_rank_in(f, k);
     struct dp_set in = {{0}};
     for (uint64_t m = members; m; m &= m - 1)
         dp_set_add(&in, sb_whom_slot(dp_whom_at(k, (uint32_t)__builtin_ctzll(m))));
     for (uint32_t slot = 0, i = 0; slot < f->high_slot; slot++) {
-        if (!dp_wants_in(f, k, slot) || dp_set_has(&in, slot))
+        if (!dp_wants_in(f, k, slot, rank) || dp_set_has(&in, slot))
             continue;
         while (i < SB_MEMBERS && dp_whom_at(k, i))
             i++;

@@ -19,10 +19,13 @@ static inline void dp_choose_one(struct dp_choices *chosen, uint32_t slot, uint3
     chosen->not_now = false;
 }
 
-/* Does it name one interest of work, and a sender? */
-static inline bool dp_is_nack(const struct dp_forwarder *f, const struct sb_record *h)
+/* Does it name one interest of work, and a sender? `size`: bytes of the payload proper, of which a dead letter's may
+ * not all be there. */
+static inline bool dp_is_nack(const struct dp_forwarder *f, const struct sb_record *h, uint64_t size)
 {
     uint32_t bit = h->interests;
+    if (h->flags & SB_RELAYED && size < sizeof(struct sb_origin) && !(h->flags & SB_FINAL))
+        return false;
     return bit && !(bit & (bit - 1)) && h->peer < f->slots && h->extension_length <= SB_MAX_REASON;
 }
 

@@ -82,6 +82,7 @@ struct dp_port {
     uint32_t slot, generation, pid;
     enum sb_row_state state; /* SB_ROW_FREE: the slot is empty */
     enum sb_reason reason;
+    enum sb_rank rank;
     bool confirmed;          /* UP says ATTACHED: `up` was emitted */
     bool corrupt;            /* its outgoing rings are not read any more */
     uint64_t touched;        /* what is new for it in this pass: enum sb_event_want */
@@ -240,7 +241,8 @@ struct dp_forwarder {
     uint64_t catching_up;       /* of these, those of interests that catch up */
     uint64_t backlogs_version;  /* of the routes by which their takers were looked up */
     uint64_t keyed_version;     /* and of those by which the members of groups with a key were */
-    uint64_t routes_shown;      /* the changes of the routes of which BUS tells */
+    uint64_t routes_shown;      /* the changes of the routes of which BUS tells, */
+    uint64_t routes_told;       /* and those that $bus.routes has told of */
     uint32_t mailboxes_open;
     uint64_t largest_ring;      /* of all that messages came from */
     uint64_t backlog_again_ns;  /* one could not be made: not before */

@@ -3,7 +3,8 @@
  *
  * The answer is a reply like others, and ends the query's entry in the requester's table. It never waits: where the
  * reply ring has no space but what is kept for errors, it takes that of its own request, and names fewer endpoints. The
- * journal ties it to the query as it does an error, so it is given once. No tap sees either.
+ * journal ties it to the query as it does an error, so it is given once. No tap sees either. It names no keeper, and
+ * to a link no links: what that sends on goes to none.
  *
  * Offers: dp_is_query, dp_answer. */
 #pragma once
@@ -81,7 +82,8 @@ static inline void dp_answer(struct dp_forwarder *f, struct dp_port *source, con
         return;
     rb_store_release(&source->given[index].whom, 0); /* of the request that had this entry before */
     dp_show_routes(f);
-    dp_who_matches(&f->routes, pattern, query->type_length, &found);
+    dp_who_matches(&f->routes, pattern, query->type_length,
+                   source->rank == SB_RANK_LINK ? SB_RANK_HERE : SB_RANK_LINK, &found);
     struct sb_found answer = {.version = rb_load(&f->bus->routes_version),
                                .receivers = dp_count_slots(found.receivers),
                                .handlers = dp_count_slots(found.handlers)};

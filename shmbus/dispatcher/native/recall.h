@@ -13,11 +13,14 @@
 #include "shmbus/dispatcher/native/keep.h"
 #include "shmbus/dispatcher/native/losses.h"
 
-/* The last ones of a type. False: no memory. */
-static inline bool dp_recall_type(struct dp_values *s, const struct dp_kept_type *t, uint32_t history)
+/* The last ones of a type, but for one of a higher rank than SB_RANK_HERE what links brought. False: no memory. */
+static inline bool dp_recall_type(struct dp_values *s, const struct dp_kept_type *t, uint32_t history,
+                                  enum sb_rank rank)
 {
     struct dp_value *v = t ? t->newest : NULL;
     for (; v && history; v = v->older, history--) {
+        if (v->relayed && rank != SB_RANK_HERE)
+            continue;
         struct dp_value **fresh = sb_grown(s->recalled, s->recalled_count, &s->recalled_capacity, sizeof *fresh);
         if (!fresh)
             return false;
@@ -27,17 +30,19 @@ static inline bool dp_recall_type(struct dp_values *s, const struct dp_kept_type
     return true;
 }
 
-/* Of each type that it matches, in the order in which they were published. False: no memory. */
-static inline bool dp_recall(struct dp_values *s, const char *pattern, size_t length, uint32_t history)
+/* Of each type that it matches, in the order in which they were published, for an endpoint of this rank. False: no
+ * memory. */
+static inline bool dp_recall(struct dp_values *s, const char *pattern, size_t length, uint32_t history,
+                             enum sb_rank rank)
 {
     bool wild = sb_is_wild(pattern, length), all = true;
     s->recalled_count = 0;
     if (!wild)
-        all = dp_recall_type(s, dp_kept_of(s, pattern, length), history);
+        all = dp_recall_type(s, dp_kept_of(s, pattern, length), history, rank);
     for (uint64_t i = 0; wild && all && s->types.slots && i <= s->types.mask; i++) {
         const struct dp_kept_type *t = s->types.slots[i].item;
         if (t && (const void *)t != SB_TOMB && sb_overlap(pattern, length, t->type, t->length))
-            all = dp_recall_type(s, t, history);
+            all = dp_recall_type(s, t, history, rank);
     }
     if (s->recalled_count > 1)
         qsort(s->recalled, s->recalled_count, sizeof *s->recalled, dp_by_number);

@@ -3,8 +3,9 @@
  * The forwarding thread alone owns all of this, so nothing is shared, copied or swapped: it applies the
  * interests that endpoints log, and every change outdates the cache by one number.
  *
- * The trie's walk meets matching patterns from the most specific to the least, and the first with handlers is the
- * one that handles.
+ * The trie's walk meets matching patterns from the most specific to the least, and the first with handlers of the
+ * lowest rank there is (enum sb_rank) handles. A type has a route of its own for messages that a link brought, which
+ * has nobody but those of SB_RANK_HERE: what came from one bus goes to no other.
  *
  * A look-up mostly touches memory that the processor has at hand, also where types are so many that each has been
  * forgotten when it comes again: marks and places of a set lie in one line, what such a look-up writes in the first
@@ -50,7 +51,7 @@ struct dp_interest { /* one interest of one endpoint */
     uint16_t slot;
     uint16_t via; /* to which slot its messages go: its own, a mailbox, or a backlog while it catches up. DP_NO_WAY: not
                    * yet */
-    uint8_t role, bit, flags;
+    uint8_t role, bit, flags, rank;
     uint32_t history;
     struct dp_group *group;
     struct dp_node *node;
@@ -76,6 +77,7 @@ struct dp_receiver {
 struct dp_receivers {
     struct dp_receiver *list;
     uint32_t count, capacity;
+    uint8_t rank; /* of all of them, where one is to have the message */
 };
 
 struct dp_group_route {
@@ -91,8 +93,11 @@ struct dp_route { /* what the trie says of one exact type */
     struct dp_receiver few[DP_FEW]; /* the list of `plain`, as long as they suffice */
     struct dp_receivers handlers;
     uint16_t type_length;
-    bool reserved; /* begins with $: only the bus itself may publish it */
-    bool keyed;    /* a group with a key is among its groups */
+    uint16_t relayed; /* SB_RELAYED: of messages that a link brought; 0: of others */
+    bool reserved;    /* begins with $: only the bus itself may publish it, */
+    bool of_links;    /* and links */
+    bool keyed;       /* a group with a key is among its groups */
+    bool uniform;     /* all events have the same targets */
     uint32_t group_count, group_capacity;
     uint32_t place; /* in the cache, below DP_CACHE_PLACES: where it stays, whatever type is learnt there */
     struct dp_receivers observers;
@@ -113,6 +118,7 @@ struct dp_routes {
     struct sb_table groups; /* name -> group */
     struct dp_interest **of_slot;
     uint32_t slots;
+    uint8_t ranks[SB_MAX_SLOTS]; /* of the endpoints in them */
     uint64_t version, lookups, pattern_count, types_known, types_learnt;
     uint64_t changes; /* of who receives or handles what; versions change more often */
     uint64_t observers; /* taps that are open */
@@ -296,11 +302,17 @@ static inline bool dp_make_keyed(struct dp_routes *r, struct dp_group *g, const 
     return true;
 }
 
+/* Keepers count for nobody. */
+static inline bool dp_is_receiver(const struct dp_interest *w)
+{
+    return w->role == SB_ROLE_SUBSCRIBE && w->rank < SB_RANK_KEEPER;
+}
+
 /* One came (step: 1) or goes (-1): whoever asked whether anybody receives this is to know. */
 static inline void dp_count_receiver(struct dp_routes *r, const struct dp_interest *w, int step)
 {
     char text[SB_MAX_TYPE];
-    if (!r->matchings.first || w->role != SB_ROLE_SUBSCRIBE)
+    if (!r->matchings.first || !dp_is_receiver(w))
         return;
     size_t length = sb_trie_pattern(&w->node->at, text);
     dp_count_everywhere(&r->matchings, text + sizeof text - length, length, w->slot, step);
@@ -313,7 +325,7 @@ static inline bool dp_begin_matching(struct dp_routes *r, struct dp_interest *w,
     for (uint32_t slot = 0; w->matching && slot < r->slots; slot++)
         for (const struct dp_interest *of = r->of_slot[slot]; of; of = of->next_of_slot) {
             char text[SB_MAX_TYPE];
-            size_t n = of->role == SB_ROLE_SUBSCRIBE ? sb_trie_pattern(&of->node->at, text) : 0;
+            size_t n = dp_is_receiver(of) ? sb_trie_pattern(&of->node->at, text) : 0;
             if (n)
                 dp_matching_count(w->matching, text + sizeof text - n, n, of->slot, 1);
         }
@@ -407,7 +419,8 @@ static inline bool dp_add_interest(struct dp_routes *r, uint16_t slot, const str
         return false;
     }
     *w = (struct dp_interest){.id = e->id, .slot = slot, .via = slot, .role = e->role, .bit = e->bit,
-                              .flags = e->flags, .history = e->history, .group = g, .node = n};
+                              .flags = e->flags, .rank = r->ranks[slot], .history = e->history, .group = g,
+                              .node = n};
     w->link = n->interests ? n->interests_end : &n->interests;
     *w->link = w;
     n->interests_end = &w->next;
@@ -451,6 +464,18 @@ static inline bool dp_more_receivers(struct dp_route *route, struct dp_receivers
     return fresh;
 }
 
+/* That list, which is to have the lowest rank alone, for one more of this rank; NULL: it has lower ones. */
+static inline struct dp_receivers *dp_lowest(struct dp_receivers *r, uint8_t rank)
+{
+    if (r && r->count && rank > r->rank)
+        return NULL;
+    if (r && (!r->count || rank < r->rank)) {
+        r->count = 0;
+        r->rank = rank;
+    }
+    return r;
+}
+
 /* One entry an endpoint or backlog, which is lossy only if all its interests are. */
 static inline void dp_add_receiver(struct dp_route *route, struct dp_receivers *r, const struct dp_interest *w)
 {
@@ -488,17 +513,20 @@ static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct 
 static inline void dp_match(void *of, struct sb_node *n)
 {
     struct dp_route *route = of;
-    bool most_specific = route->handlers.count == 0;
+    const uint8_t highest = route->relayed ? SB_RANK_HERE : SB_RANK_KEEPER;
+    const uint8_t handled = route->handlers.count ? route->handlers.rank : UINT8_MAX; /* by more specific ones */
     for (const struct dp_interest *w = ((const struct dp_node *)n)->interests; w; w = w->next) {
-        struct dp_receivers *receivers = w->via == DP_NO_WAY ? NULL : &route->plain;
+        struct dp_receivers *receivers = NULL;
         if (w->role == SB_ROLE_OBSERVE)
             receivers = &route->observers;
-        else if (w->role == SB_ROLE_MATCH)
-            receivers = NULL;
+        else if (w->rank > highest || w->role == SB_ROLE_MATCH)
+            continue;
         else if (w->role == SB_ROLE_HANDLE)
-            receivers = most_specific ? &route->handlers : NULL;
+            receivers = w->rank < handled ? dp_lowest(&route->handlers, w->rank) : NULL;
         else if (w->bit)
-            receivers = dp_members_of(route, w->group);
+            receivers = dp_lowest(dp_members_of(route, w->group), w->rank);
+        else if (w->via != DP_NO_WAY && w->rank < SB_RANK_KEEPER)
+            receivers = &route->plain;
         if (receivers)
             dp_add_receiver(route, receivers, w);
     }
@@ -509,12 +537,15 @@ static inline void dp_resolve(struct dp_routes *r, struct dp_route *route)
     route->plain.count = route->handlers.count = route->observers.count = route->group_count = 0;
     route->keyed = false;
     sb_trie_walk(&r->trie, (const char *)route->type, route->type_length, dp_match, route);
+    route->uniform = !route->group_count && !route->relayed;
     route->version = r->version;
 }
 
-static inline bool dp_is_type(const struct dp_route *route, const uint8_t *type, uint16_t length)
+/* Of this type, and `relayed` as in struct dp_route? */
+static inline bool dp_is_route(const struct dp_route *route, const uint8_t *type, uint16_t length, uint16_t relayed)
 {
-    return route->type_length == length && sb_same_bytes(route->type, type, length);
+    _Static_assert(SB_RELAYED > SB_MAX_TYPE, "both are compared as one");
+    return (route->type_length | route->relayed) == (length | relayed) && sb_same_bytes(route->type, type, length);
 }
 
 /* From here on, routes that are looked up stay until the next call: a run points into them. */
@@ -551,7 +582,7 @@ static inline uint32_t dp_place(const struct dp_routes *r, const struct dp_set_o
 
 /* The route of a type that is not in this set; `type` is a private copy, with SB_MAX_TYPE + 1 bytes. */
 static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_types *set, uint64_t hash,
-                                        const uint8_t *type, uint16_t length)
+                                        const uint8_t *type, uint16_t length, uint16_t relayed)
 {
     uint32_t place = dp_place(r, set);
     if (place == DP_CACHE_WAYS)
@@ -568,14 +599,16 @@ static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_ty
         if (!(route = aligned_alloc(RB_LINE, size)))
             return NULL;
         memset(route, 0, sizeof *route);
-        route->plain = (struct dp_receivers){route->few, 0, DP_FEW};
+        route->plain = (struct dp_receivers){.list = route->few, .capacity = DP_FEW};
         route->place = (uint32_t)(set - r->cache) * DP_CACHE_WAYS + place;
         set->route[place] = route;
         r->types_known++;
     }
     route->number = ++r->types_learnt;
     route->type_length = length;
+    route->relayed = relayed;
     route->reserved = type[0] == '$';
+    route->of_links = length >= strlen(SB_LINK_TYPES) && memcmp(type, SB_LINK_TYPES, strlen(SB_LINK_TYPES)) == 0;
     memcpy(route->type, type, length);
     r->last_mark = &set->mark[place];
     *r->last_mark = dp_mark(r, hash);
@@ -583,24 +616,26 @@ static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_ty
     return r->last = route;
 }
 
-/* The route of a type, or NULL where it is none, no memory is left or its place in the cache is pinned. The
- * type is read once. */
-static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *shared_type, uint16_t length)
+/* The route of a type, by the flags of a record; or NULL where it is none, no memory is left or its place in the cache
+ * is pinned. The type is read once. */
+static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *shared_type, uint16_t length,
+                                         uint16_t flags)
 {
     struct dp_route *route = r->last;
-    if (route && route->version == r->version && dp_is_type(route, shared_type, length)) {
+    const uint16_t relayed = flags & SB_RELAYED;
+    if (route && route->version == r->version && dp_is_route(route, shared_type, length, relayed)) {
         *r->last_mark = r->lookups << DP_TAG_BITS | (*r->last_mark & ((1u << DP_TAG_BITS) - 1));
         return route;
     }
     uint8_t type[SB_MAX_TYPE + 1];
     memcpy(type, shared_type, length);
-    uint64_t hash = sb_hash(type, length, 11);
+    uint64_t hash = sb_hash(type, length, 11u + relayed);
     struct dp_set_of_types *set = &r->cache[hash % DP_CACHE_SETS];
     r->lookups++;
     uint64_t mark = dp_mark(r, hash);
     for (uint32_t i = 0; i < DP_CACHE_WAYS; i++) {
         route = set->route[i];
-        if (!route || (uint16_t)(set->mark[i] ^ mark) || !dp_is_type(route, type, length))
+        if (!route || (uint16_t)(set->mark[i] ^ mark) || !dp_is_route(route, type, length, relayed))
             continue;
         if (route->version != r->version)
             dp_resolve(r, route);
@@ -608,18 +643,31 @@ static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *sha
         *r->last_mark = mark;
         return r->last = route;
     }
-    return dp_learn(r, set, hash, type, length);
+    return dp_learn(r, set, hash, type, length, relayed);
+}
+
+/* The members of the group of this name; NULL: it has none for messages of this route. */
+static inline struct dp_group_route *dp_group_named(const struct dp_route *route, const char *name, size_t length)
+{
+    const struct dp_text key = {name, length};
+    for (uint32_t g = 0; g < route->group_count; g++)
+        if (dp_same_group(route->groups[g].group, &key))
+            return &route->groups[g];
+    return NULL;
 }
 
 /* Who matches ----------------------------------------------------------------------------------------------- */
 
 struct dp_matches { /* the endpoints, each once, whatever its interests are */
+    uint8_t highest; /* of their ranks */
     uint64_t receivers[SB_MAX_SLOTS / 64]; /* of events: plain subscribers and members of groups */
     uint64_t handlers[SB_MAX_SLOTS / 64];  /* of commands and requests, by the most specific pattern or not */
 };
 
 static inline void dp_note_match(struct dp_matches *found, const struct dp_interest *w)
 {
+    if (w->rank > found->highest)
+        return;
     if (w->role == SB_ROLE_SUBSCRIBE)
         found->receivers[w->slot / 64] |= 1ull << (w->slot % 64);
     else if (w->role == SB_ROLE_HANDLE)
@@ -632,11 +680,12 @@ static inline void dp_note_matches(void *of, struct sb_node *n)
         dp_note_match(of, w);
 }
 
-/* Who receives or handles this type, or some type that this pattern matches. Apart from the cache of types, which
- * keeps what is sent. */
-static inline void dp_who_matches(struct dp_routes *r, const char *pattern, size_t length, struct dp_matches *found)
+/* Who receives or handles this type, or some type that this pattern matches, up to this rank. Apart from the cache of
+ * types, which keeps what is sent. */
+static inline void dp_who_matches(struct dp_routes *r, const char *pattern, size_t length, uint8_t highest,
+                                  struct dp_matches *found)
 {
-    memset(found, 0, sizeof *found);
+    *found = (struct dp_matches){.highest = highest};
     if (!sb_is_wild(pattern, length)) {
         sb_trie_walk(&r->trie, pattern, length, dp_note_matches, found);
         return;

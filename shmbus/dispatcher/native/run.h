@@ -16,7 +16,7 @@
 enum dp_verdict { /* of one record */
     DP_DELIVER,   /* to the chosen targets, of which there may be none */
     DP_DROP,      /* nothing is owed: a late reply, a request nobody waits for any more */
-    DP_NOBODY,    /* a send or request without a handler */
+    DP_NOBODY,    /* a send or request without a handler, an event for a group without a member */
     DP_COLLIDES,  /* a request whose id is under way already */
     DP_RETURNED,  /* given back, and nobody will have it any more */
     DP_GONE,      /* a request for an endpoint that is not there */
@@ -28,6 +28,19 @@ enum dp_verdict { /* of one record */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
 
+/* Bytes of the payload proper of record `i`. */
+static inline uint64_t dp_size_in_run(const struct dp_run *run, uint32_t i)
+{
+    const struct sb_record *h = &run->header[i];
+    return h->flags & SB_POOLED ? run->block[i].length : h->length - sb_payload_offset(h);
+}
+
+/* The record in the run's next place has SB_RELAYED: is its source a link, and does it say where it comes from? */
+static inline bool dp_relays(const struct dp_run *run)
+{
+    return run->span.source->rank == SB_RANK_LINK && dp_size_in_run(run, run->count) >= sizeof(struct sb_origin);
+}
+
 /* Of a request for one endpoint and no other, however busy that is. */
 static inline enum dp_verdict dp_judge_directed(struct dp_forwarder *f, const struct sb_record *h,
                                                 struct dp_choices *chosen)
@@ -37,22 +50,58 @@ static inline enum dp_verdict dp_judge_directed(struct dp_forwarder *f, const st
     const struct dp_port *target = dp_port_of(f, sb_whom(h->peer, h->peer_generation));
     if (!target || !dp_open_for_messages(target))
         return DP_GONE;
+    if (h->flags & SB_RELAYED && target->rank != SB_RANK_HERE)
+        return DP_VIOLATION;
     dp_choose_one(chosen, target->slot, SB_PLAIN);
     return DP_DELIVER;
 }
 
+/* May it publish this type? DP_DELIVER: it may. */
+static inline enum dp_verdict dp_judge_publisher(struct dp_port *source, const struct dp_route *route)
+{
+    if (__builtin_expect(route->reserved, 0))
+        return route->of_links && !route->relayed && source->rank == SB_RANK_LINK ? DP_DELIVER : DP_VIOLATION;
+    return dp_lacks(source, route, SB_RIGHT_PUBLISH) ? DP_FORBIDDEN : DP_DELIVER;
+}
+
+/* Of an event that a link brought: for plain subscriptions, or with the name of a queue group as its extension for a
+ * member of that alone. */
+static inline enum dp_verdict dp_judge_relayed_event(struct dp_forwarder *f, const struct sb_record *h,
+                                                     const uint8_t *record, struct dp_route *route,
+                                                     struct dp_choices *chosen)
+{
+    char name[SB_NAME];
+    if (!h->extension_length) {
+        dp_choose_plain(route, chosen);
+        return DP_DELIVER;
+    }
+    if (h->extension_length >= SB_NAME)
+        return DP_VIOLATION;
+    memcpy(name, record + SB_HEADER + h->type_length, h->extension_length);
+    struct dp_group_route *group = dp_group_named(route, name, h->extension_length);
+    if (!group)
+        return DP_NOBODY;
+    chosen->count = 0;
+    chosen->not_now = false;
+    dp_choose_in_group(f, route, group, &f->run, chosen);
+    return chosen->not_now ? DP_NOT_NOW : DP_DELIVER;
+}
+
 /* Of an event, send or request: `h` is a private copy, and its type stands in `route`. */
 static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h,
-                                            struct dp_route *route, struct dp_choices *chosen)
+                                            const uint8_t *record, struct dp_route *route, struct dp_choices *chosen)
 {
-    if (route->reserved)
-        return DP_VIOLATION;
     if (h->kind == SB_EVENT) {
-        if (dp_lacks(source, route, SB_RIGHT_PUBLISH))
-            return DP_FORBIDDEN;
+        enum dp_verdict may = dp_judge_publisher(source, route);
+        if (may != DP_DELIVER)
+            return may;
+        if (__builtin_expect(route->relayed, 0))
+            return dp_judge_relayed_event(f, h, record, route, chosen);
         dp_choose_event(f, route, &f->run, chosen);
         return chosen->not_now ? DP_NOT_NOW : DP_DELIVER;
     }
+    if (route->reserved)
+        return DP_VIOLATION;
     if (h->kind == SB_REQUEST) {
         uint16_t index = sb_index_of(h->correlation);
         if (index >= source->pending_count)
@@ -81,7 +130,7 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
     struct sb_record *h = &run->header[run->count];
     if (run->count)
         return DP_DROP; /* it ends the run, and is looked at again as the first of the next */
-    if (route->reserved || !dp_is_nack(f, h) || /* it had no more than it may have */
+    if (route->reserved || !dp_is_nack(f, h, dp_size_in_run(run, 0)) || /* it had no more than it may have */
         dp_lacks(run->span.source, route, h->interests == SB_PLAIN ? SB_RIGHT_HANDLE : SB_RIGHT_SUBSCRIBE))
         return DP_VIOLATION;
     run->returned = true;
@@ -105,7 +154,7 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
 static inline enum dp_verdict dp_judge_reply(struct dp_forwarder *f, struct dp_port *source, const struct sb_record *h,
                                              uint64_t position, struct dp_choices *chosen)
 {
-    if (h->peer >= f->slots)
+    if (h->peer >= f->slots || (__builtin_expect(h->flags & SB_RELAYED, 0) && !dp_relays(&f->run)))
         return DP_VIOLATION;
     struct dp_port *requester = &f->ports[h->peer];
     uint16_t index = sb_index_of(h->correlation);
@@ -131,6 +180,13 @@ static inline bool dp_copy_header(const struct rb_head8 *head, const uint8_t *re
     return sb_record_sound(h);
 }
 
+/* Is it an event to be kept, for who comes later? What is for one group alone is not. */
+static inline bool dp_is_kept(const struct dp_port *source, const struct sb_record *h, const struct dp_route *route)
+{
+    bool reserved = route->reserved && !(route->of_links && source->rank == SB_RANK_LINK);
+    return h->flags & SB_RETAIN && h->kind == SB_EVENT && !reserved && !h->extension_length;
+}
+
 /* What is to become of a sound record, which stands in the run's next place, and its targets. `same`: those of the
  * run, without a look. */
 static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *run, uint64_t position,
@@ -152,20 +208,24 @@ static inline enum dp_verdict dp_judge(struct dp_forwarder *f, struct dp_run *ru
         return dp_is_query(source, h) ? DP_QUERY : DP_VIOLATION;
     bool nack = h->kind == SB_NACK;
     if ((h->kind != SB_EVENT && h->kind != SB_SEND && h->kind != SB_REQUEST && !nack) || !h->type_length ||
-        !(route = dp_lookup(&f->routes, sb_type_of(record), h->type_length)))
+        !(route = dp_lookup(&f->routes, sb_type_of(record), h->type_length, h->flags)))
         return DP_VIOLATION;
     run->type[run->count] = route->type;
     if (nack)
         return dp_judge_nack(f, run, route, chosen);
-    if (__builtin_expect(h->flags & SB_RETAIN, 0) && h->kind == SB_EVENT && !route->reserved) {
-        if (run->count)
-            return DP_DROP; /* as one that is given back */
-        run->retain = true;
+    if (__builtin_expect(h->flags & (SB_RETAIN | SB_RELAYED), 0)) {
+        if (h->flags & SB_RELAYED && !dp_relays(run))
+            return DP_VIOLATION;
+        if (dp_is_kept(source, h, route)) {
+            if (run->count)
+                return DP_DROP; /* as one that is given back */
+            run->retain = true;
+        }
     }
     *same = route == run->route && h->kind == SB_EVENT && run->header[run->count - 1].kind == SB_EVENT &&
-            !route->group_count;
+            route->uniform;
     run->route = route; /* NULL before the first */
-    return *same ? DP_DELIVER : dp_judge_data(f, source, h, route, chosen);
+    return *same ? DP_DELIVER : dp_judge_data(f, source, h, record, route, chosen);
 }
 
 static inline bool dp_same_choices(const struct dp_choices *a, const struct dp_choices *b)
@@ -244,8 +304,8 @@ static inline bool dp_joins(struct dp_forwarder *f, struct dp_run *run, const st
         return false;
     if (run->count && !same && !dp_same_choices(chosen, &run->targets))
         return false;
-    if (run->count &&
-        ((h->flags ^ run->header[0].flags) & SB_POOLED || (h->flags & SB_POOLED && dp_any_lossy(&run->targets))))
+    if (run->count && ((h->flags ^ run->header[0].flags) & (SB_POOLED | SB_RELAYED) ||
+                       (h->flags & SB_POOLED && dp_any_lossy(&run->targets))))
         return false;
     if (dp_is_urgent(h) != run->urgent) {
         if (run->count)
@@ -354,13 +414,6 @@ static inline void dp_note_own_block(struct dp_run *run)
         return;
     run->block[run->count] = sb_block_in(&run->header[run->count], run->record[run->count]);
     run->pooled = true;
-}
-
-/* Bytes of the payload proper of record `i`. */
-static inline uint64_t dp_size_in_run(const struct dp_run *run, uint32_t i)
-{
-    const struct sb_record *h = &run->header[i];
-    return h->flags & SB_POOLED ? run->block[i].length : h->length - sb_payload_offset(h);
 }
 
 /* Record `i` of the run will not be handled. */

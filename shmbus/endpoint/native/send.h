@@ -78,13 +78,14 @@ static inline void ep_count_sent(struct ep_endpoint *e, uint16_t kind)
     }
 }
 
-/* In a batch the time is read for the first message, and again once the coarse clock (some ms a tick) has passed
- * it: reading it for each would be a quarter of what a batched message costs. */
+/* No two of its messages have the same. In a batch the time is read for the first message, and again once the coarse
+ * clock (some ms a tick) has passed it: reading it for each would be a quarter of what a batched message costs. */
 static inline uint64_t ep_stamp(struct ep_endpoint *e)
 {
     if ((e->batched[SB_DATA] || e->batched[SB_REPLIES]) && rb_coarse_now() <= e->stamp)
-        return e->stamp;
-    return e->stamp = rb_now();
+        return ++e->stamp;
+    uint64_t now = rb_now();
+    return e->stamp = now > e->stamp ? now : e->stamp + 1;
 }
 
 static inline void ep_write_payload(uint8_t *at, const struct ep_message *m)

@@ -87,6 +87,18 @@ static inline uint64_t sb_whom(uint32_t slot, uint32_t generation)
 static inline uint32_t sb_whom_slot(uint64_t whom) { return (uint32_t)(whom & 0xffff); }
 static inline uint32_t sb_whom_generation(uint64_t whom) { return (uint32_t)(whom >> 16); }
 
+/* Who is to have what one of several gets: those of the lowest rank alone, as long as there are any. By its name, see
+ * SB_LINK_MARK. */
+enum sb_rank {
+    SB_RANK_HERE = 0,   /* it does its work on this bus */
+    SB_RANK_LINK = 1,   /* it passes on to other buses what nobody here does */
+    SB_RANK_KEEPER = 2, /* it has what waits for a link that is being restarted, and does nothing with it */
+};
+static inline enum sb_rank sb_rank_of(const char *name)
+{
+    return name[0] != SB_LINK_MARK ? SB_RANK_HERE : name[1] != SB_LINK_MARK ? SB_RANK_LINK : SB_RANK_KEEPER;
+}
+
 /* BUS ------------------------------------------------------------------------------------------------------ */
 
 /* What the dispatcher says of the bus. */
@@ -778,7 +790,7 @@ struct sb_interest {     /* one entry of the log, 8-byte aligned, followed by pa
     uint8_t op, role, bit, flags; /* bit: 0 plain, 1-31 group, ignored for handlers */
     uint64_t id;         /* of the endpoint's choosing; a removal names it alone */
     uint16_t pattern_length, group_length;
-    uint32_t description_length; /* of what observers are told about it; the dispatcher does not read that */
+    uint32_t description_length; /* of what observers are told; the dispatcher does not read that */
     uint32_t history;    /* how many of each type that were kept it wants at first */
     uint32_t depth;      /* DROP_OLDEST, LATEST: how many messages, or types, may wait */
     uint32_t key;        /* of a group's: a bit for each token of the type by which messages go to the same member; 0:

@@ -54,7 +54,8 @@ enum sb_record_flag {
 #define SB_MAX_TYPE 255u    /* bytes of a type or a pattern */
 #define SB_MAX_NAME 48u     /* characters; the bus's name must fit into a socket's path, of 108 bytes */
 #define SB_MAX_SITE 32u     /* characters of the name of a site */
-#define SB_LINK_MARK '@'    /* the names of links, and of those that stand in for one, begin with it; no user's do */
+#define SB_LINK_MARK '@'    /* the names of links begin with it, those of keepers with two, no user's: enum sb_rank */
+#define SB_LINK_TYPES "$bus.link." /* types that begin so links may publish */
 #define SB_FROM_BUS 0xffffu /* `peer` of what the dispatcher itself sends */
 #define SB_MAX_REASON 255u  /* bytes of the text that an SB_NACK has as its extension */
 
