@@ -13,7 +13,14 @@ import pytest
 
 import shmbus
 from shmbus import Endpoint, events
-from shmbus.events import EndpointDown, EndpointResumed, EndpointStalled, EndpointUp, Undeliverable
+from shmbus.events import (
+    EndpointDown,
+    EndpointResumed,
+    EndpointStalled,
+    EndpointUp,
+    RoutesChanged,
+    Undeliverable,
+)
 from shmbus.shared import layout
 from shmbus.testing import TIMEOUT, Attach, StartWorker, eventually, kill
 
@@ -101,6 +108,23 @@ def test_a_dead_letter_tells_all_of_its_message(
     assert (letter.kind, letter.source, letter.attempt) == ("send", "sender", 1)
     assert (letter.format, letter.size, letter.payload) == (format, len(encoded), encoded)
     assert letter.reason
+
+
+def test_only_who_asks_by_name_is_told_that_the_routes_change(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    ear, other, worker = listen(attach, "$bus.routes"), attach("other"), attach("worker")
+    other.subscribe("$bus.>")
+    versions = [next_of(ear, RoutesChanged).version]
+    worker.handle("job", lambda message: None)
+    versions.append(next_of(ear, RoutesChanged).version)
+    worker.close()
+    versions.append(next_of(ear, RoutesChanged).version)
+    assert versions == sorted(set(versions))
+    heard = [""]
+    while heard[-1] != "$bus.endpoint.down":
+        heard.append(next(iter(other)).type)
+    assert "$bus.routes" not in heard
 
 
 def test_every_event_that_is_published_is_described() -> None:
