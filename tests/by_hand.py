@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from ringbuf import Segment
 from shmbus.settings import MIB
-from shmbus.shared import layout, names
+from shmbus.shared import layout, names, sites
+from shmbus.shared.methods import MethodInfo
 from shmbus.shared.processes import start_time
+from shmbus.shared.sites import EndpointNote, SiteNote, Wish
 
 SHM = Path("/dev/shm")
 RING = 4096
@@ -35,6 +38,12 @@ def entry(
     fixed = (length, op, role, int(bool(group)), flags, identifier)
     head[0] = (*fixed, len(pattern), len(group), len(description), 0, 0, 0, 0)
     return (head.tobytes() + body).ljust(-(-length // 8) * 8, b"\0")
+
+
+def note(identifier: int, what: sites.Note | bytes) -> bytes:
+    """The entry in which a link notes this."""
+    text = what if isinstance(what, bytes) else sites.encode(what)
+    return entry(identifier, op=layout.InterestOp.NOTE, description=text)
 
 
 class EndpointByHand:
@@ -176,6 +185,37 @@ def camera_on(bus: BusByHand, slot: int = 0) -> EndpointByHand:
     camera.up["pool_reserved"], camera.up["pool_in_use"] = 12 * MIB, 6 * MIB
     camera.up["pool_waits"] = 4
     return camera
+
+
+ADD = MethodInfo(service="calc", name="add", interface="Calc", summary="Adds.")
+
+
+def link_on(bus: BusByHand, slot: int = 0) -> EndpointByHand:
+    """A link of the site berlin, which sees paris, with an endpoint camera, and rome, with one that
+    offers calc.add and subscribes to light.>; oslo is down."""
+    link = bus.endpoint(slot, "@link")
+    now = time.time()
+    here = SiteNote(site="berlin", space="lan", run="0" * 16, state="here", since=now - 60)
+    up = SiteNote(site="rome", space="lan", run="1" * 16, state="up", since=now - 60)
+    shoots, sees = Wish("shoot", "handle"), Wish("light.>", group="lights")
+    camera = EndpointNote(name="camera", site="paris", pid=7, host="pc7", interests=(shoots, sees))
+    offers = Wish("calc.add", "handle", method=ADD)
+    calc = EndpointNote(name="calc", site="rome", pid=8, interests=(offers, Wish("light.>")))
+    known = {"round_trip": 0.02, "clock_error_ns": 200_000, "clock_offset_ns": -5}
+    counts = {"sent": 5, "received": 3, "lost_to": 2, "lost_from": 1, "garbage": 4}
+    link.interests(
+        entry(1, "shoot", role=layout.InterestRole.HANDLE),
+        entry(2, "calc.add", role=layout.InterestRole.HANDLE),
+        entry(3, "light.>"),
+        note(10, here),
+        note(11, replace(up, site="paris", **known, **counts)),
+        note(12, replace(up, round_trip=0.0031)),
+        note(13, replace(up, site="oslo", state="down", reason="nothing is heard of it")),
+        note(14, camera),
+        note(15, calc),
+    )
+    link.down["interests_seen"] = 1
+    return link
 
 
 def view(segment: Segment, structure: layout.Dtype) -> Any:

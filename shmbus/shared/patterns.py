@@ -189,6 +189,8 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True):
     waits: bool = False
     """The message would wait in a backlog until this endpoint, or another one with ``waits`` beside
     it, is free."""
+    site: str | None = None
+    """The site on whose bus the endpoint is; None: this one."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

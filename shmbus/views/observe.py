@@ -33,6 +33,7 @@ from .facts import (
 from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
+from .routes import across
 from .services import services_of
 from .usage import Leaders, Processes
 
@@ -186,7 +187,8 @@ class BusView:
         return Latency.of_times([max(monotonic_ns() - then, 0) / 1e9 for then in sent])
 
     def route(self, type: str) -> patterns.Route:
-        """Who would get a message of this type now, and why. Raises ``InvalidType``."""
+        """Who would get a message of this type now, and why: of other sites, too, in the place of
+        the link that passes it on to them. Raises ``InvalidType``."""
         if not isinstance(type, str) or not type.startswith("$"):
             patterns.check_type(type)
         with self._lock:
@@ -194,8 +196,9 @@ class BusView:
             found = registry.endpoints(clock)
             waiting = {(b.group, b.takers) for b in registry.backlogs(found, clock) if b.waiting}
             owners = registry.owners_of_key(type)
+            links = registry.noted(found)
         there = {e.name: e for e in found if e.state == "attached"}
-        return patterns.route(
+        route = patterns.route(
             type,
             [interest for endpoint in there.values() for interest in endpoint.interests],
             load=lambda name: there[name].untouched + there[name].in_hand,
@@ -205,6 +208,7 @@ class BusView:
                 group: e.name for e in found for group in owners.get(e.generation & 0xFFFFFFFF, ())
             },
         )
+        return across(route, links) if links else route
 
     def health(self, *, late: float = LATE) -> Health:
         """Whether the bus is healthy, and its traffic. Rates, CPU and recent latency are of the

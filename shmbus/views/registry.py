@@ -109,6 +109,10 @@ class Registry:
         found = (site for _, noted in self._noted(endpoints) for site in noted.sites())
         return sorted(found, key=lambda site: (site.state != "here", site.name, site.link))
 
+    def noted(self, endpoints: list[EndpointInfo]) -> dict[str, Noted]:
+        """What links note, by their names. ``endpoints``: likewise."""
+        return {link.name: noted for link, noted in self._noted(endpoints)}
+
     def _noted(self, endpoints: list[EndpointInfo]) -> Iterator[tuple[EndpointInfo, Noted]]:
         """The links among these endpoints, and what they note."""
         for endpoint in endpoints:

@@ -13,7 +13,7 @@ from shmbus.shared import layout, sites
 from shmbus.shared.methods import MethodInfo
 from shmbus.shared.sites import EndpointNote, SiteNote, Wish
 from shmbus.views import BusView, observe
-from tests.by_hand import BusByHand, EndpointByHand, entry
+from tests.by_hand import BusByHand, EndpointByHand, entry, note
 
 ADD = MethodInfo(service="calc", name="add", interface="Calc", summary="Adds.")
 CAMERA = EndpointNote(
@@ -30,12 +30,6 @@ HERE = SiteNote(site="berlin", space="lan", run="0" * 16, state="here", since=1.
 UP = SiteNote(site="rome", space="lan", run="2" * 16, state="up", since=2.0)
 ROME = msgspec.structs.replace(UP, round_trip=0.01)
 PARIS = msgspec.structs.replace(UP, site="paris", round_trip=0.02, sent=5, lost_to=2)
-
-
-def note(identifier: int, what: sites.Note | bytes) -> bytes:
-    """The entry in which a link notes this."""
-    text = what if isinstance(what, bytes) else sites.encode(what)
-    return entry(identifier, op=layout.InterestOp.NOTE, description=text)
 
 
 @pytest.fixture
@@ -142,3 +136,91 @@ def test_they_are_found_by_what_they_want_and_offer(link: EndpointByHand, seen: 
 def test_they_are_no_part_of_this_bus_s_health(link: EndpointByHand, seen: BusView) -> None:
     link.interests(note(1, CAMERA), note(2, PARIS))
     assert [e.name for e in seen.health().endpoints] == ["@link"]
+
+
+# Routes -----------------------------------------------------------------------------------------
+
+
+def wants(site: str, name: str, *wishes: Wish) -> EndpointNote:
+    """An endpoint of this site that wants this."""
+    return EndpointNote(name=name, site=site, pid=1, interests=wishes)
+
+
+def chosen(seen: BusView, type: str) -> list[tuple[str, str | None]]:
+    """Who would get it, and on which site."""
+    return [(r.endpoint, r.site) for r in seen.route(type).receivers if r.chosen]
+
+
+HANDLES = layout.InterestRole.HANDLE
+
+
+@pytest.mark.smoke
+def test_a_request_goes_to_the_nearest_site_that_handles_it(
+    link: EndpointByHand, seen: BusView
+) -> None:
+    there = [wants(site, "calc", Wish("sum", "handle")) for site in ("paris", "rome", "oslo")]
+    notes = [note(10 + i, each) for i, each in enumerate(there)]
+    link.interests(entry(1, "sum", role=HANDLES), *notes, note(20, PARIS), note(21, ROME))
+    route = seen.route("sum")
+    assert route.handler == "calc@rome"
+    reasons = {r.site: r.reason for r in route.receivers}
+    assert reasons == {
+        "rome": "the nearest of 3 sites, 10 ms, over @link",
+        "paris": "rome is nearer",
+        "oslo": "rome is nearer",
+    }
+
+
+def test_at_the_nearest_site_the_most_specific_handler_has_it(
+    link: EndpointByHand, seen: BusView
+) -> None:
+    link.interests(
+        entry(1, "sum.*", role=HANDLES),
+        note(2, wants("rome", "any", Wish("sum.*", "handle"))),
+        note(3, wants("rome", "one", Wish("sum.one", "handle"))),
+        note(4, wants("rome", "two", Wish("sum.one", "handle"))),
+    )
+    reasons = {r.endpoint: r.reason for r in seen.route("sum.one").receivers}
+    assert reasons == {
+        "one@rome": "the only site, over @link",
+        "two@rome": "in turn after one@rome",
+        "any@rome": "sum.one is more specific",
+    }
+
+
+def test_an_event_goes_to_all_who_subscribe_and_to_one_of_a_group_that_spans_sites(
+    link: EndpointByHand, seen: BusView
+) -> None:
+    link.interests(
+        entry(1, "job.>"),
+        entry(2, "job.>", group="workers"),
+        note(3, wants("paris", "log", Wish("job.*"))),
+        note(4, wants("rome", "log", Wish("job.*"), Wish("job.done"))),
+        note(5, wants("paris", "w", Wish("job.*", group="workers"))),
+        note(6, wants("rome", "w", Wish("job.*", group="workers"))),
+        note(7, ROME),
+        note(8, PARIS),
+    )
+    everybody = [("log@paris", "paris"), ("log@rome", "rome")]
+    assert chosen(seen, "job.new") == [*everybody, ("w@rome", "rome")]
+    assert seen.route("job.done").subscribers == ("log@paris", "log@rome", "w@rome")
+
+
+def test_of_a_group_that_stays_local_each_site_has_its_own_copy(
+    link: EndpointByHand, seen: BusView
+) -> None:
+    link.interests(
+        entry(1, "job.>"),
+        note(2, wants("paris", "a", Wish("job.*", group="workers"))),
+        note(3, wants("paris", "b", Wish("job.*", group="workers"))),
+        note(4, wants("rome", "w", Wish("job.*", group="workers"))),
+    )
+    assert chosen(seen, "job.new") == [("a@paris", "paris"), ("w@rome", "rome")]
+
+
+def test_a_link_of_which_nothing_is_noted_stands_for_itself(
+    link: EndpointByHand, seen: BusView
+) -> None:
+    link.interests(entry(1, "job.>"), note(2, wants("paris", "a", Wish("other"))))
+    assert chosen(seen, "job.new") == [("@link", None)]
+    assert [r.endpoint for r in seen.route("other").receivers] == []

@@ -16,9 +16,10 @@ from shmbus_console.text import columns, duration, one_line
 
 from shmbus import Grant, errors, observe
 from shmbus.options import sized
-from shmbus.views import Backlog, BusInfo, EndpointInfo, Health, MethodInfo, Ring
+from shmbus.views import Backlog, EndpointInfo, Look, MethodInfo, Ring, SiteInfo
 
 from .facts import ago, deaths, facts_of, fields, lost, ring_limits, when
+from .sites import elsewhere
 from .tables import below
 
 _ROLES = {"match": "is told of receivers of"}
@@ -29,7 +30,7 @@ _ROLES = {"match": "is told of receivers of"}
 @bus_option
 @json_option
 def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
-    """Show all facts about a bus, or about one ENDPOINT on it."""
+    """Show all facts about a bus, or about one ENDPOINT on it, or on another site: NAME@SITE."""
     with observe(bus) as view:
         look = view.look(untaken=True)
     if endpoint is None:
@@ -37,10 +38,10 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
             found = {"endpoints": list(map(fields, look.endpoints))}
             deaths = {"deaths": look.health.deaths, "last_deaths": look.health.last_deaths}
             backlogs = {"backlogs": look.backlogs, "pools": look.pools}
-            losses = {"last_losses": look.health.last_losses}
+            losses = {"last_losses": look.health.last_losses, "sites": look.sites}
             print_json({**fields(look.info), **found, **backlogs, **losses, **deaths})
         else:
-            click.echo("\n".join(_describe_bus(look.info, look.endpoints, look.health)))
+            click.echo("\n".join(_describe_bus(look)))
         return
     info = next((e for e in look.endpoints if e.name == endpoint), None)
     if info is None:
@@ -48,11 +49,14 @@ def describe(endpoint: str | None, bus: str | None, as_json: bool) -> None:
         raise errors.NoSuchEndpoint(bus=look.info.name, endpoint=endpoint, there=there)
     if as_json:
         print_json(fields(info))
+    elif info.site is not None:
+        click.echo("\n".join(_describe_remote(info, look.sites)))
     else:
         click.echo("\n".join(_describe_endpoint(info, look.backlogs)))
 
 
-def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) -> list[str]:
+def _describe_bus(look: Look) -> list[str]:
+    info, endpoints, health = look.info, look.endpoints, look.health
     facts = {
         "state": info.state,
         "dispatcher": f"process {info.pid}, {'alive' if info.alive else 'dead'}",
@@ -83,7 +87,22 @@ def _describe_bus(info: BusInfo, endpoints: list[EndpointInfo], health: Health) 
     methods = [i.method for e in endpoints for i in e.interests if i.method is not None]
     if methods:
         lines += ["", "  METHODS", *_methods(methods)]
+    lines += elsewhere(look.sites, endpoints)
     return lines + below(health.backlogs, health.pools, health.last_losses, health.last_deaths)
+
+
+def _describe_remote(e: EndpointInfo, sites: Sequence[SiteInfo]) -> list[str]:
+    """All that is known of an endpoint of another site."""
+    facts = {
+        "site": e.site,
+        "process": f"{e.pid} on {one_line(e.host) or 'another machine'}",
+        "known since": when(e.since),
+    }
+    for s in sites:
+        if s.name == e.site:
+            trip = "" if s.round_trip is None else f", {duration(s.round_trip)} there and back"
+            facts[f"over {s.link}"] = f"{s.state}{trip}, space {s.space}"
+    return [e.name, *facts_of(facts), *_interests(e)]
 
 
 def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str]:
@@ -143,7 +162,12 @@ def _describe_endpoint(e: EndpointInfo, backlogs: Sequence[Backlog]) -> list[str
     ):
         if value := getattr(e, name):
             facts[name.replace("_", " ")] = value
-    lines = [e.name, *facts_of(facts)]
+    return [e.name, *facts_of(facts), *_interests(e)]
+
+
+def _interests(e: EndpointInfo) -> list[str]:
+    """What it wants and offers, a line each."""
+    lines = []
     for i in e.interests:
         if i.method is not None:
             continue

@@ -11,9 +11,10 @@ from shmbus_console.text import columns, duration
 
 from shmbus import observe
 from shmbus.options import sized
-from shmbus.views import Health, Latency
+from shmbus.views import Health, Latency, SiteInfo
 
-from .facts import ago, deaths, facts_of, lost, trouble
+from .facts import ago, deaths, facts_of, fields, lost, trouble
+from .sites import elsewhere
 from .tables import below
 
 
@@ -32,16 +33,17 @@ def health(bus: str | None, over: float, late: float, as_json: bool) -> None:
     with observe(bus) as view:
         view.look()
         time.sleep(over)
-        found = view.look(late=late, untaken=True).health
+        look = view.look(late=late, untaken=True)
+    found = look.health
     if as_json:
-        print_json(found)
+        print_json({**fields(found), "sites": look.sites})
     else:
-        click.echo("\n".join(_health(found, over)))
+        click.echo("\n".join(_health(found, over, look.sites)))
     if not found.healthy:
         click.get_current_context().exit(1)
 
 
-def _health(h: Health, over: float) -> list[str]:
+def _health(h: Health, over: float, sites: list[SiteInfo]) -> list[str]:
     lines = [f"{h.bus}: {h.state}"]
     lines += [f"  ! {reason}" for reason in h.reasons]
     cpu = f", {h.cpu:.0f} % CPU, {sized(h.memory or 0)}" if h.cpu is not None else ""
@@ -83,6 +85,7 @@ def _health(h: Health, over: float) -> list[str]:
             for e in sorted(h.endpoints, key=lambda e: trouble(e.state))
         ]
         lines += ["", *columns(heads, rows, "  ")]
+    lines += elsewhere(sites, ())
     return lines + below(h.backlogs, h.pools, h.last_losses[:5], h.last_deaths[:5])
 
 

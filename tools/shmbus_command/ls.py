@@ -12,9 +12,10 @@ from shmbus_console.text import columns, duration
 
 from shmbus import BusError, BusView, buses, observe
 from shmbus.options import sized
-from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss, Pool
+from shmbus.views import Backlog, BusInfo, EndpointInfo, PastLoss, Pool, SiteInfo
 
 from .facts import fields, trouble
+from .sites import elsewhere, here
 from .tables import below
 
 
@@ -25,6 +26,7 @@ class _Seen(NamedTuple):
     backlogs: list[Backlog]
     pools: list[Pool]
     losses: tuple[PastLoss, ...]
+    sites: list[SiteInfo]
 
 
 @click.command(short_help="List the buses of this user, and the endpoints on them.")
@@ -32,7 +34,7 @@ class _Seen(NamedTuple):
 @json_option
 def ls(bus: str | None, as_json: bool) -> None:
     """List the buses of this user and the endpoints on them, or those of BUS alone; endpoints in
-    trouble first."""
+    trouble first. Where links join a bus to others, also these sites and the endpoints there."""
     if bus is not None:
         with observe(bus) as view:
             found = [(view.info(), _seen(view))]
@@ -47,6 +49,7 @@ def ls(bus: str | None, as_json: bool) -> None:
                     "backlogs": on.backlogs,
                     "pools": on.pools,
                     "last_losses": on.losses,
+                    "sites": on.sites,
                 }
                 for info, on in found
             ]
@@ -56,21 +59,24 @@ def ls(bus: str | None, as_json: bool) -> None:
         click.echo("no bus runs on this machine; start one: shmbus serve NAME", err=True)
     for info, on in found:
         click.echo(_headline(info))
-        if on.endpoints:
-            worst_first = sorted(on.endpoints, key=lambda e: trouble(e.condition))
+        if there := here(on.endpoints):
+            worst_first = sorted(there, key=lambda e: trouble(e.condition))
             click.echo("\n".join(columns(_HEADS, list(map(_row, worst_first)), "  ")))
+        for line in elsewhere(on.sites, on.endpoints):
+            click.echo(line)
         for line in below(on.backlogs, on.pools, on.losses):
             click.echo(line)
 
 
 def _seen(view: BusView) -> _Seen:
-    return _Seen(view.endpoints(), view.backlogs(), view.pools(untaken=True), view.losses())
+    pools, losses = view.pools(untaken=True), view.losses()
+    return _Seen(view.endpoints(), view.backlogs(), pools, losses, view.sites())
 
 
 def _on(info: BusInfo) -> _Seen | None:
     """What is on a bus that was found; None where it has ended meanwhile."""
     if info.state == "unreadable":
-        return _Seen([], [], [], ())
+        return _Seen([], [], [], (), [])
     try:
         with observe(info.name) as view:
             return _seen(view)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ringbuf import Segment
 from shmbus import errors
 from shmbus.shared import layout, names
 from shmbus.testing import Attach, BusProcess, eventually, start_python
-from tests.by_hand import BusByHand, camera_on
+from tests.by_hand import BusByHand, camera_on, link_on
 
 from .conftest import COMMAND, Ran
 
@@ -464,3 +464,69 @@ def test_who_has_not_taken_what_is_told_though_nobody_waits(
         ):
             ran = shmbus_command(*command)
             assert "not taken by display (1: 293 KiB)" in ran.out
+
+
+@pytest.fixture
+def joined(bus_name: str) -> Iterator[str]:
+    """The name of a bus that a link joins to others."""
+    with ExitStack() as stack:
+        bus = BusByHand(stack, bus_name)
+        link_on(bus)
+        bus.endpoint(1, "camera")
+        yield bus_name
+
+
+@pytest.mark.smoke
+def test_ls_shows_other_sites_and_who_is_there(joined: str, shmbus_command: Command) -> None:
+    ran = shmbus_command("ls", joined)
+    here, there = ran.out.split("  @link joins this bus to space lan, as site berlin")
+    assert "camera " in here
+    assert "@paris" not in here
+    rows = [line.split() for line in there.splitlines()]
+    assert ["camera@paris", "7", "pc7", "shoot", "light.>"] in rows
+    assert ["calc@rome", "8", "-", "calc.add", "light.>"] in rows
+    sites = {row[0]: row for row in rows if len(row) > 8}
+    assert sites["paris"][5:7] == ["20.0", "ms"]
+    assert "+-200.0 µs" in there
+    assert sites["oslo"][2] == "down"
+    assert "nothing is heard of it" in there
+    (found,) = shmbus_command("ls", joined, "--json").json
+    assert [e["site"] for e in found["endpoints"]] == [None, None, "paris", "rome"]
+    assert [(s["name"], s["state"]) for s in found["sites"]] == [
+        ("berlin", "here"),
+        ("oslo", "down"),
+        ("paris", "up"),
+        ("rome", "up"),
+    ]
+
+
+def test_describe_says_what_is_known_of_an_endpoint_elsewhere(
+    joined: str, shmbus_command: Command
+) -> None:
+    ran = shmbus_command("describe", "-b", joined, "camera@paris")
+    assert ran.lines[0] == "camera@paris"
+    for fact in ("7 on pc7", "up, 20.0 ms there and back, space lan", "handles shoot"):
+        assert fact in ran.out
+    assert "subscribes light.>, group lights" in ran.out
+    assert "calc.add" in shmbus_command("describe", "-b", joined, "calc@rome").out
+    assert "slot, generation" in shmbus_command("describe", "-b", joined, "camera").out
+    ran = shmbus_command("describe", "-b", joined)
+    assert "ENDPOINT ELSEWHERE" in ran.out
+    assert "Adds." in ran.out
+
+
+def test_route_says_which_site_gets_a_request(joined: str, shmbus_command: Command) -> None:
+    ran = shmbus_command("route", "-b", joined, "calc.add")
+    assert "calc@rome" in ran.out
+    assert "the only site, over @link" in ran.out
+    ran = shmbus_command("route", "-b", joined, "light.on", "--json")
+    chosen = [(r["endpoint"], r["site"]) for r in ran.json["receivers"] if r["chosen"]]
+    assert chosen == [("calc@rome", "rome"), ("camera@paris", "paris")]
+
+
+def test_health_shows_the_sites(joined: str, shmbus_command: Command) -> None:
+    ran = shmbus_command("health", joined, "--over", "1ms")
+    assert "oslo" in ran.out
+    assert "camera@paris" not in ran.out
+    found = shmbus_command("health", joined, "--over", "1ms", "--json").json
+    assert [s["name"] for s in found["sites"]] == ["berlin", "oslo", "paris", "rome"]
