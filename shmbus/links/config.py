@@ -15,6 +15,7 @@ from shmbus.options import seconds, size
 from shmbus.settings import MIB
 from shmbus.shared import names, patterns
 
+from .access import Access
 from .rules import Rename, Rules
 
 PROTOCOLS = ("tcp", "tls", "quic", "ws", "udp", "unixsock-stream")
@@ -56,8 +57,7 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
     password: str
     """In plain text: use it over TLS."""
     users: str | None = None
-    """A file with a line ``user:password`` for each that may connect; None: it knows itself
-    alone."""
+    """A file with a line ``user:password`` for each that may connect, for a link that listens."""
 
 
 class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +111,10 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Certificates, for endpoints that begin with ``tls`` or ``quic``."""
     auth: Auth | None = None
     """A user and a password."""
+    access: dict[str, Access] = {}
+    """What sites may send, each by the name in its certificate, or its user name without `tls`:
+    those that connect to this link, or that it connects to. Empty: everything. In a file:
+    ``[access.NAME]``."""
     zenoh: dict[str, Any] = {}
     """More of zenoh's own configuration, by its keys: ``{"access_control": {...}}``."""
 
@@ -129,6 +133,19 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
             _patterns(f"sites.{site}.export", rules.exports or ())
             _patterns(f"sites.{site}.import", rules.imports or ())
             _renames(f"sites.{site}.rename", rules.renames or ())
+        for site, access in self.access.items():
+            _name(f"access.{site}", site, MAX_SITE)
+            _patterns(f"access.{site}.send", access.send)
+            for to in access.to:
+                if to != "*":
+                    _name(f"access.{site}.to", to, MAX_SITE)
+        if self.access and self.tls is None and self.auth is None:
+            raise _wrong(
+                "access", [*self.access], "nothing says who a site is", "Add [tls], or [auth]"
+            )
+        if self.listen and self.auth is not None and self.auth.users is None:
+            remedy = "Name a file with a line user:password for each"
+            raise _wrong("auth.users", None, "it does not say who may connect", remedy)
         _within("detection", self.detection, 0.1, 3600.0, "seconds, as 2s or 500ms")
         _within("buffer", self.buffer, 64 << 10, 1 << 40, "bytes, as 16MiB")
         _within("window", self.window, 16 << 10, 1 << 32, "bytes, as 1MiB")
@@ -164,6 +181,11 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"Write tls/{address} and add [tls], or permit it: insecure = true",
             )
 
+    def files(self) -> tuple[str, ...]:
+        """That it names."""
+        found = (getattr(each, f, None) for each in (self.tls, self.auth) for f in _FILES)
+        return tuple(filter(None, found))
+
     def towards(self, site: str) -> Rules:
         """The rules that hold between this site and that one."""
         own = self.sites.get(site, SiteRules())
@@ -181,7 +203,8 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """From a file of TOML. Raises `InvalidSetting`, also where there is none."""
+        """From a file of TOML, to which the paths in it are relative. Raises `InvalidSetting`, also
+        where there is none."""
         try:
             given = tomllib.loads(Path(path).read_bytes().decode())
         except OSError as why:
@@ -189,7 +212,14 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise _wrong("config", str(path), str(why.strerror), remedy) from None
         except ValueError as why:  # neither UTF-8 nor TOML
             raise _wrong("config", str(path), str(why), "Write it in TOML") from None
-        return cls.of(given)
+        config = cls.of(given)
+        beside, tables = Path(path).parent, {}
+        for name in _ONE:
+            table = getattr(config, name)
+            if table is not None:
+                files = {f: str(beside / v) for f in _FILES if (v := getattr(table, f, None))}
+                tables[name] = msgspec.structs.replace(table, **files)
+        return msgspec.structs.replace(config, **tables)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
@@ -210,6 +240,13 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
         return _struct(cls, table)
 
 
+_FILES = ("ca", "certificate", "key", "users")
+"""Fields of tables that are paths."""
+
+_ONE: dict[str, type[msgspec.Struct]] = {"tls": Tls, "auth": Auth}
+_FOR_EACH: dict[str, type[msgspec.Struct]] = {"sites": SiteRules, "access": Access}
+"""Keys that are tables, and those with a table for each site."""
+
 _IN_FILES = {"exports": "export", "imports": "import", "renames": "rename"}
 """What fields are called in files, where that is another word."""
 
@@ -221,11 +258,14 @@ def _struct(struct: type[T], table: Mapping[str, Any], where: str = "") -> T:
     values: dict[str, Any] = {}
     for key, value in table.items():
         at, field = where + key, fields[key]
-        if key == "sites":
+        if key in _FOR_EACH:
             values[key] = {
-                site: _struct(SiteRules, _table(f"{at}.{site}", rules), f"{at}.{site}.")
-                for site, rules in _table(at, value).items()
+                site: _struct(_FOR_EACH[key], _table(f"{at}.{site}", of_it), f"{at}.{site}.")
+                for site, of_it in _table(at, value).items()
             }
+            continue
+        if key in _ONE:
+            values[key] = _struct(_ONE[key], _table(at, value), f"{at}.")
             continue
         try:
             values[field.name] = msgspec.convert(value, field.type)

@@ -42,9 +42,9 @@ def token(space: str, site: str, run: str) -> str:
     return f"{_ROOT}/{WIRE}/{space}/site/{site}/{run}"
 
 
-def tokens(space: str) -> str:
-    """All sites' tokens, those of other versions included."""
-    return f"{_ROOT}/*/{space}/site/*/*"
+def tokens(space: str, site: str = "*") -> str:
+    """A site's tokens, or all sites', those of other versions included."""
+    return f"{_ROOT}/*/{space}/site/{site}/*"
 
 
 def read_token(key: str) -> Token | None:
@@ -88,3 +88,8 @@ def expression(space: str, source: str, to: str, lane: str, pattern: str) -> str
     """Of all types that a pattern matches, for access control: ``a.*.>`` is ``a/*/*/**``."""
     chunks = "/".join("*/**" if token == ">" else token for token in pattern.split("."))
     return f"{_ROOT}/{WIRE}/{space}/to/{to}/{source}/{lane}/{chunks}"
+
+
+def lane(space: str, source: str, to: str, lane: str) -> str:
+    """Of all frames in this lane, for access control."""
+    return f"{_ROOT}/{WIRE}/{space}/to/{to}/{source}/{lane}/**"

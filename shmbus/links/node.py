@@ -23,6 +23,7 @@ from .channel import Channel
 from .config import LinkConfig
 from .membership import Change, Down, Membership, Rival, Up, rival
 from .peer import Peer
+from .reach import Reach
 from .session import Frame, Session, Sign
 from .status import LinkStatus, PeerStatus
 from .tables import Change as TableChange
@@ -92,6 +93,9 @@ class Node:
         self.bus = self.endpoint.bus.name
         self._session = Session(config, self.bus, self._on_frames, self._on_signs)
         await self._apart(self._session.open)
+        self._reach = Reach(config, self._session.connected)
+        await self._apart(partial(self._session.watch_connections, self._reach.look))
+        self._reach.look()
         await self._apart(partial(self._session.watch, keys.tokens(config.space)))
         await self._alone()
         await self._apart(
@@ -137,6 +141,8 @@ class Node:
         """Leave the space and the bus."""
         if self._looking is not None:
             self._looking.cancel()
+        if hasattr(self, "_reach"):
+            self._reach.close()
         if hasattr(self, "_session"):
             await self._apart(self._session.close)
         for site in list(self.peers):
@@ -281,6 +287,7 @@ class Node:
             endpoint=self.endpoint.name,
             run=self.run,
             listening=self._session.listening,
+            unreached=dict(self._reach.troubles),
             detection=self.config.detection,
             peers=tuple(
                 PeerStatus(

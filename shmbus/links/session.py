@@ -15,11 +15,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shmbus.errors import LinkFailed, NotSupported
 
 from .config import LinkConfig
+from .reach import certificates
+from .transport import settings
 
 if TYPE_CHECKING:
     import zenoh
@@ -67,6 +70,7 @@ class Session:
         """Open it; waits, so a thread of its own calls this. Raises `NotSupported`,
         `LinkFailed`."""
         zenoh = _zenoh()
+        self._check_files()
         for tries_left in reversed(range(_TRIES)):
             listening = tuple(map(_with_port, self._config.listen))
             chosen = listening != tuple(self._config.listen)
@@ -81,47 +85,29 @@ class Session:
         self._block = {"congestion_control": zenoh.CongestionControl.BLOCK}
 
     def _settings(self, zenoh: Any, listening: tuple[str, ...]) -> zenoh.Config:
-        """For zenoh; what the user gave for it overrides."""
-        config, made = self._config, zenoh.Config()
-        lease = int(config.detection * 1000)
-        keys: dict[str, Any] = {
-            "mode": config.mode,
-            "listen/endpoints": listening,
-            "connect/endpoints": list(config.connect),
-            "connect/exit_on_failure": False,
-            "connect/timeout_ms": 0,
-            "connect/retry": {
-                "period_init_ms": 100,
-                "period_max_ms": max(1000, lease),
-                "period_increase_factor": 2,
-            },
-            "scouting/multicast/enabled": config.scout,
-            "transport/link/tx/lease": lease,
-            "transport/shared_memory/enabled": False,
-        }
-        if config.tls is not None:
-            keys |= {
-                "transport/link/tls/root_ca_certificate": config.tls.ca,
-                "transport/link/tls/enable_mtls": True,
-                "transport/link/tls/listen_certificate": config.tls.certificate,
-                "transport/link/tls/listen_private_key": config.tls.key,
-                "transport/link/tls/connect_certificate": config.tls.certificate,
-                "transport/link/tls/connect_private_key": config.tls.key,
-            }
-        if config.auth is not None:
-            keys |= {
-                "transport/auth/usrpwd/user": config.auth.user,
-                "transport/auth/usrpwd/password": config.auth.password,
-            }
-            if config.auth.users is not None:
-                keys["transport/auth/usrpwd/dictionary_file"] = config.auth.users
-        keys |= config.zenoh
-        for key, value in keys.items():
+        made = zenoh.Config()
+        for key, value in settings(self._config, listening).items():
             try:
                 made.insert_json5(key, json.dumps(value))
             except zenoh.ZError as why:
                 raise self._failed(f"zenoh takes no {key} = {value!r}: {why}") from None
         return made
+
+    def _check_files(self) -> None:
+        """zenoh looks at some of them only when somebody connects. Raises `LinkFailed`."""
+        config = self._config
+        try:
+            for file in config.files():
+                Path(file).read_bytes()
+            if config.tls is not None:
+                certificates(config.tls)
+        except OSError as why:  # ssl's errors are
+            raise LinkFailed(
+                bus=self._bus,
+                site=config.site,
+                reason=f"its files cannot be used: {why}",
+                remedy="See [tls] and [auth] in its configuration",
+            ) from None
 
     def _failed(self, reason: str) -> LinkFailed:
         return LinkFailed(
@@ -150,6 +136,20 @@ class Session:
     def declare_token(self, key: str) -> None:
         """Say that this link is alive."""
         self._declare(self._open().liveliness().declare_token(key))
+
+    def watch_connections(self, changed: Callable[[], None]) -> None:
+        """Have this called in the loop when connections have come or gone."""
+
+        def told(_: zenoh.LinkEvent) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(changed)
+
+        self._declare(self._open().info.declare_link_events_listener(told))
+
+    def connected(self) -> set[str]:
+        """The addresses at the other ends of its connections."""
+        session = self._session
+        return set() if session is None else {link.dst for link in session.info.links()}
 
     def _framed(self, sample: zenoh.Sample) -> None:
         """In a thread of zenoh's."""

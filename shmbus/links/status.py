@@ -35,6 +35,8 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """16 hex digits, others after each start."""
     listening: tuple[str, ...]
     """Where others may connect to."""
+    unreached: dict[str, str] = {}
+    """Those addresses it is to connect to and does not reach, and why, as far as it can be seen."""
     detection: float
     """Seconds after which a site that says nothing counts as gone."""
     peers: tuple[PeerStatus, ...]
