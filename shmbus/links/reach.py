@@ -33,12 +33,14 @@ class Reach:
         """`connected`: the addresses at the other ends of zenoh's connections."""
         self._config, self._connected = config, connected
         self._looking: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
         self._answered: set[str] = set()
         self.troubles: dict[str, str] = {}
         """Why it is not reached, for each address that is not."""
 
     def look(self) -> None:
         """Connections have come or gone, or are to come."""
+        self._changed.set()
         if self._config.connect and (self._looking is None or self._looking.done()):
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
@@ -51,7 +53,10 @@ class Reach:
         """Until all is well."""
         pause = FIRST
         while True:
-            await asyncio.sleep(pause)
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
             pause = min(2 * pause, LONGEST)
             for address in self._config.connect:
                 self._told(address, await self._trouble(address))

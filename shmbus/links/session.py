@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shmbus.errors import LinkFailed, NotSupported
+from shmbus.errors import LinkFailed, NoThread, NotSupported
+from shmbus.shared import threads
 
 from .config import LinkConfig
 from .reach import certificates
@@ -38,6 +39,7 @@ _TRIES = 8  # to listen at a port that was free a moment ago
 _PLACES = re.compile(r" at /\S+:\d+\.|[\[\]]")
 """In zenoh's errors: where in its source they were raised."""
 
+_FIRST = 0.1  # seconds until the next try to open it; then double
 _MOST = 256 << 20  # bytes that may wait for the loop: more only from who keeps to no window
 
 
@@ -60,7 +62,10 @@ class Session:
         self._awake = False
         self._lock = threading.Lock()
         self._session: zenoh.Session | None = None
+        self._opening = threading.Lock()
+        self._closing = threading.Event()
         self._declared: list[Any] = []
+        self._later: list[Callable[[zenoh.Session], Any]] = []
         self.listening: tuple[str, ...] = ()
         """Where others may connect to, with the ports that were chosen."""
         self.overrun = 0
@@ -78,11 +83,38 @@ class Session:
                 self._session = zenoh.open(self._settings(zenoh, listening))
                 break
             except zenoh.ZError as why:
+                if self._config.mode == "client":
+                    self._open_later(zenoh)
+                    break
                 if not (chosen and tries_left):
                     raise self._failed(str(why)) from None
         self.listening = listening
         self._zenoh = zenoh
         self._block = {"congestion_control": zenoh.CongestionControl.BLOCK}
+
+    def _open_later(self, zenoh: Any) -> None:
+        """zenoh opens a client's session only when it reaches somebody: go on trying."""
+
+        def trying() -> None:
+            pause = _FIRST
+            while not self._closing.wait(pause):
+                pause = min(2 * pause, max(1.0, self._config.detection))
+                try:
+                    session = zenoh.open(self._settings(zenoh, ()))
+                except zenoh.ZError:
+                    continue
+                with self._opening:
+                    if not self._closing.is_set():
+                        self._session = session
+                        self._declared += [declare(session) for declare in self._later]
+                        return
+                session.close()
+
+        thread = threading.Thread(target=trying, name="shmbus-link-client", daemon=True)
+        try:
+            threads.start(thread)
+        except RuntimeError as why:
+            raise NoThread(bus=self._bus, task="link", reason=str(why)) from None
 
     def _settings(self, zenoh: Any, listening: tuple[str, ...]) -> zenoh.Config:
         made = zenoh.Config()
@@ -121,21 +153,23 @@ class Session:
 
     def receive(self, key: str) -> None:
         """Get the frames that match this key."""
-        self._declare(self._open().declare_subscriber(key, self._framed))
+        self._declare(lambda session: session.declare_subscriber(key, self._framed))
 
     def watch(self, key: str) -> None:
         """Be told of the tokens that match this key, those that are there first."""
-        watching = self._open().liveliness().declare_subscriber(key, self._signed, history=True)
-        self._declare(watching)
+        self._declare(
+            lambda session: session.liveliness().declare_subscriber(key, self._signed, history=True)
+        )
 
     def tokens(self, key: str, timeout: float) -> list[str]:
         """The keys of the tokens that match this one and are there; waits."""
-        found = self._open().liveliness().get(key, timeout=timeout)
+        session = self._session
+        found = () if session is None else session.liveliness().get(key, timeout=timeout)
         return [str(reply.ok.key_expr) for reply in found if reply.ok is not None]
 
     def declare_token(self, key: str) -> None:
         """Say that this link is alive."""
-        self._declare(self._open().liveliness().declare_token(key))
+        self._declare(lambda session: session.liveliness().declare_token(key))
 
     def watch_connections(self, changed: Callable[[], None]) -> None:
         """Have this called in the loop when connections have come or gone."""
@@ -144,7 +178,7 @@ class Session:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(changed)
 
-        self._declare(self._open().info.declare_link_events_listener(told))
+        self._declare(lambda session: session.info.declare_link_events_listener(told))
 
     def connected(self) -> set[str]:
         """The addresses at the other ends of its connections."""
@@ -203,7 +237,9 @@ class Session:
 
     def close(self) -> None:
         """Withdraw what was declared, and end it; waits, so a thread of its own calls this."""
-        session, self._session = self._session, None
+        self._closing.set()
+        with self._opening:
+            session, self._session = self._session, None
         if session is None:
             return
         for each in reversed(self._declared):
@@ -213,13 +249,13 @@ class Session:
         with suppress(self._zenoh.ZError):
             session.close()
 
-    def _open(self) -> zenoh.Session:
-        if self._session is None:
-            raise self._failed("the session is closed")
-        return self._session
-
-    def _declare(self, declared: Any) -> None:
-        self._declared.append(declared)
+    def _declare(self, declare: Callable[[zenoh.Session], Any]) -> None:
+        """Now, or when it is open."""
+        with self._opening:
+            if self._session is not None:
+                self._declared.append(declare(self._session))
+            else:
+                self._later.append(declare)
 
 
 def _zenoh() -> Any:

@@ -94,11 +94,12 @@ def test_a_wrong_password_is_refused_and_the_status_says_so(stage: Stage, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["peer", "client"])
 def test_an_address_where_nobody_listens_is_in_the_status_until_somebody_does(
-    stage: Stage,
+    stage: Stage, mode: str
 ) -> None:
     berlin, paris = stage.sites("berlin", "paris")
-    link = paris.join(berlin)
+    link = paris.join(berlin, listen=[], mode=mode)
     eventually(lambda: link.status().unreached)
     assert link.status().unreached == {f"tcp/127.0.0.1:{berlin.port}": "connection refused"}
     berlin.join()
