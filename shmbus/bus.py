@@ -69,7 +69,7 @@ class Bus(BusView):
         and its own calls raise ``Evicted``.
 
         Raises ``InvalidName``; ``NoSuchEndpoint`` where no endpoint has that name."""
-        names.check_endpoint(name)
+        names.check_attached(name)
         if not self._dispatcher.evict(name):
             there = tuple(e.name for e in self.endpoints() if e.site is None)
             raise errors.NoSuchEndpoint(bus=self.name, endpoint=name, there=there)

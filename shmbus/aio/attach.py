@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from shmbus.endpoint import endpoint as synchronous
 from shmbus.endpoint.attach import attach as attach_here
+from shmbus.endpoint.attach import attach_as as attach_link_here
 from shmbus.endpoint.payloads import DecodeHook, EncodeHook
 from shmbus.settings import Settings, check_count
 
@@ -40,26 +42,45 @@ def attach(
     many, no more are taken: those wait where other endpoints may have them.
     """
     check_count("concurrency", concurrency)
+    make = partial(
+        attach_here,
+        bus,
+        name=name,
+        timeout=timeout,
+        settings=settings,
+        types=types,
+        encode=encode,
+        decode=decode,
+        reconnect=reconnect,
+    )
+    return Attaching(lambda: _in_loop(make(), timeout), name or "new", concurrency)
 
-    def make() -> synchronous.Endpoint:
-        made = attach_here(
-            bus,
-            name=name,
-            timeout=timeout,
-            settings=settings,
-            types=types,
-            encode=encode,
-            decode=decode,
-            reconnect=reconnect,
-        )
-        try:
-            made._connection.open_event(timeout)
-        except BaseException:
-            made.close()
-            raise
-        return made
 
-    return Attaching(make, name or "new", concurrency)
+def attach_as(
+    name: str,
+    bus: str | None = None,
+    *,
+    timeout: float | None = 5.0,
+    settings: Settings | None = None,
+    reconnect: bool | Literal["always"] = False,
+    concurrency: int = CONCURRENCY,
+) -> Attaching:
+    """Attach a link to a bus, likewise: by a name that begins with ``@``, which no user's endpoint
+    has."""
+    make = partial(
+        attach_link_here, name, bus, timeout=timeout, settings=settings, reconnect=reconnect
+    )
+    return Attaching(lambda: _in_loop(make(), timeout), name, concurrency)
+
+
+def _in_loop(made: synchronous.Endpoint, timeout: float | None) -> synchronous.Endpoint:
+    """What an event loop needs of an endpoint, which was just made."""
+    try:
+        made._connection.open_event(timeout)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 class Attaching:

@@ -118,6 +118,12 @@ class Endpoint:
         """The only one of that name on the bus."""
         return self._inner.name
 
+    def _note(self, key: str, text: bytes | None) -> None:
+        """Have observers read this of it, in place of what was noted under that key before; None:
+        nothing any more."""
+        self._here()
+        self._inner._note(key, text)
+
     @property
     def reconnect(self) -> bool:
         """Whether calls wait for the next dispatcher where one dies, as `attach` was told."""

@@ -112,7 +112,7 @@ def examine(caller: Caller, bus: names.BusNames, table: Table) -> Examined:
         )
     if caller.owner.start != started:
         raise Denied("its segment names another process\nAttach again")
-    return Examined(names.check_endpoint(layout.text(head["name"])), up, shape)
+    return Examined(names.check_attached(layout.text(head["name"])), up, shape)
 
 
 def choose_slot(table: Table, name: str, *, patient: bool) -> int | None:

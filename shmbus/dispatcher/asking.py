@@ -38,7 +38,7 @@ def check(grants: object) -> Grants | None:
         raise _invalid(grants, "it is neither a function nor a mapping")
     for name, grant in grants.items():
         if name != "*":
-            names.check_endpoint(name)
+            names.check_attached(name)
         if grant is not None and not isinstance(grant, Grant):
             raise _invalid(grant, f"what it gives {name!r} is no Grant")
     return dict(grants)

@@ -282,6 +282,9 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
         const void *head
         uint64_t head_size
         void *frame
+        const sb_origin *origin
+        const char *group
+        uint32_t group_length
     cdef struct ep_batch_limits:
         uint64_t messages
         uint64_t bytes

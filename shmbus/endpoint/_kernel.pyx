@@ -23,6 +23,7 @@ import uuid
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import CancelledError
+from typing import Literal
 
 import msgspec
 import numpy
@@ -57,7 +58,7 @@ from shmbus.errors import (
 from shmbus.settings import BatchLimits, check_flag
 from shmbus.shared import frames
 from shmbus.shared.dtypes import NotCarried
-from shmbus.shared.failures import encode_failure, remote_error
+from shmbus.shared.failures import Passed, encode_failure, remote_error
 from shmbus.shared.layout import FaultCode, Kind, Outcome, words
 from shmbus.shared.messages import Tap
 from shmbus.shared.patterns import check_pattern, check_type
@@ -82,6 +83,7 @@ __all__ = [
     "Callbacks",
     "Connection",
     "Deadline",
+    "Encoded",
     "EndpointCore",
     "EventCallback",
     "Found",
@@ -94,6 +96,7 @@ __all__ = [
     "LoopStream",
     "Looped",
     "Message",
+    "Origin",
     "PatternTable",
     "PendingReply",
     "Requests",
@@ -115,6 +118,7 @@ cdef object log = logging.getLogger("shmbus")
 include "kernel/segments.pxi"
 include "kernel/peers.pxi"
 include "kernel/share.pxi"
+include "kernel/origin.pxi"
 include "kernel/decoding.pxi"
 include "kernel/connection.pxi"
 include "kernel/pool.pxi"

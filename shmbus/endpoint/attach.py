@@ -59,6 +59,47 @@ def attach(
     `InvalidName`, `InvalidSetting`, `Forbidden`, `Refused`, `NotSupported`; `NoResource` or
     `NoThread` where the system gives no more. Then nothing of it is left, whoever keeps the error.
     """
+    if name is not None:
+        names.check_endpoint(name)
+    return _attach_any(
+        bus,
+        name=name,
+        timeout=timeout,
+        settings=settings,
+        types=types,
+        encode=encode,
+        decode=decode,
+        reconnect=reconnect,
+    )
+
+
+def attach_as(
+    name: str,
+    bus: str | None = None,
+    *,
+    timeout: float | None = 5.0,
+    settings: Settings | None = None,
+    reconnect: bool | Literal["always"] = False,
+) -> Endpoint:
+    """Attach a link to a bus: by a name that begins with ``@``, which no user's endpoint has.
+    Raises like `attach`."""
+    return _attach_any(
+        bus, name=names.check_link(name), timeout=timeout, settings=settings, reconnect=reconnect
+    )
+
+
+def _attach_any(
+    bus: str | None,
+    *,
+    name: str | None,
+    timeout: float | None,
+    settings: Settings | None,
+    reconnect: bool | Literal["always"],
+    types: Mapping[str, Any] | None = None,
+    encode: EncodeHook | None = None,
+    decode: DecodeHook | None = None,
+) -> Endpoint:
+    """What both do, once the name is known to be one."""
     if reconnect not in (True, False, "always"):
         raise errors.InvalidSetting(
             setting="reconnect",
@@ -67,8 +108,6 @@ def attach(
             remedy='Give True, False or "always"',
         )
     green.refuse("attaching")
-    if name is not None:
-        names.check_endpoint(name)
     if bus is not None:
         names.check_bus(bus)
     wanted = _Wanted(

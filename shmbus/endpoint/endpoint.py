@@ -88,6 +88,7 @@ class Endpoint(EndpointCore):
                 patterns=interests.patterns,
                 late=interests.late,
                 callbacks=interests.callbacks,
+                groups=interests.groups,
                 explain_trouble=explanations.trouble,
                 explain_full=explanations.full,
                 explain_silence=explanations.not_taken,
@@ -148,6 +149,11 @@ class Endpoint(EndpointCore):
 
     def _forget_view(self) -> None:
         self._view = None  # but not closed: another thread may be using it
+
+    def _note(self, key: str, text: bytes | None) -> None:
+        """Have observers read this of it, in place of what was noted under that key before; None:
+        nothing any more. Waits for nothing but, now and then, a dispatcher to read a new log."""
+        self._subscribing.note(key, text)
 
     def __repr__(self) -> str:
         closed = ", closed" if self._ending.closed else ""
@@ -586,7 +592,7 @@ class Endpoint(EndpointCore):
         there is none now. It is called in a thread of this endpoint's own, with no lock held.
         Raises `InvalidName`, `NoThread`."""
         self._connection.require()
-        names.check_endpoint(name)
+        names.check_attached(name)
         check_callable(callback, name)
         if self._deaths is None:
             self._deaths = DeathWatch(self.name, self._seat.bus, self._done)

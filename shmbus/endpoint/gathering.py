@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmbus import errors
 from shmbus.shared._kernel import monotonic_ns
+from shmbus.shared.names import LINK_MARK
 
 from ._kernel import Message
 
@@ -48,6 +49,7 @@ class Gathering:
         self._names = [each.name for each in self.to_ask]
         self._crowded: list[Addressee] = []
         self._results: dict[str, Result] = {}
+        self._beyond: dict[str, dict[str, Result]] = {}
         self._replies = 0
         self._pause, self._again = PAUSE, NEVER
 
@@ -74,17 +76,28 @@ class Gathering:
             self.end(self.to_ask.popleft(), why)
 
     def end(self, addressee: Addressee, result: Result) -> None:
-        """That is what came of asking it."""
-        self._results[addressee.name] = result
-        self._replies += isinstance(result, Message)
+        """That is what came of asking it. A link answers for those whom it has asked: each of them
+        has its own result then."""
+        name = addressee.name
+        self._results[name] = result
+        found = {name: result}
+        if name.startswith(LINK_MARK) and not isinstance(result, errors.BusError):
+            try:
+                found = result._gathered()
+            except errors.DecodeError as why:
+                self._results[name] = found[name] = why
+            self._beyond[name] = found
+        self._replies += sum(isinstance(each, Message) for each in found.values())
 
     @property
     def over(self) -> bool:
         """Whether all have ended, enough have replied, or fewer than enough can."""
-        left = len(self._names) - len(self._results)
-        if self._at_least is None:
+        left = [name for name in self._names if name not in self._results]
+        if not left or self._at_least is None:
             return not left
-        return self._replies >= self._at_least or self._replies + left < self._at_least
+        if any(name.startswith(LINK_MARK) for name in left):  # which answers for any number
+            return self._replies >= self._at_least
+        return self._replies >= self._at_least or self._replies + len(left) < self._at_least
 
     def wake_at(self) -> int:
         """When to look again though nothing has come, ns by the monotonic clock."""
@@ -127,7 +140,9 @@ class Gathering:
                 self._results[name] = errors.Withdrawn(
                     type=self._type, endpoint=name, replies=self._replies, enough=enough
                 )
-        found = {name: self._results[name] for name in self._names}
+        found: dict[str, Result] = {}
+        for name in self._names:
+            found |= self._beyond.get(name, {name: self._results[name]})
         if self._at_least is not None and self._replies < self._at_least:
             raise errors.TooFewReplies(
                 type=self._type,

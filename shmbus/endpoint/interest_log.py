@@ -6,8 +6,8 @@ views/interest_log.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self
 
 from ringbuf._kernel import Mapping
 from ringbuf.segment import unlink
@@ -21,20 +21,46 @@ _LOG_BYTES = 4096  # of a new log
 
 
 class Entry(NamedTuple):
-    """An addition or removal, as it is in the log."""
+    """An addition, a removal or a note, as it is in the log."""
 
     op: layout.InterestOp
-    role: int
-    bit: int
-    flags: int
     id: int
-    pattern: bytes
-    group: bytes
-    description: bytes
-    history: int
-    depth: int
-    key: int
-    mailbox: int
+    role: int = 0
+    bit: int = 0
+    flags: int = 0
+    pattern: bytes = b""
+    group: bytes = b""
+    description: bytes = b""
+    history: int = 0
+    depth: int = 0
+    key: int = 0
+    mailbox: int = 0
+
+    @classmethod
+    def adding(cls, interest: LocalInterest) -> Self:
+        return cls(
+            op=layout.InterestOp.ADD,
+            id=interest.id,
+            role=interest.role,
+            bit=interest.bit,
+            flags=interest.flags,
+            pattern=interest.pattern.encode(),
+            group=interest.group.encode(),
+            description=interest.description,
+            history=interest.history,
+            depth=interest.depth,
+            key=interest.key,
+            mailbox=max(interest.mailbox, 0),
+        )
+
+    @classmethod
+    def removing(cls, id: int) -> Self:
+        """Of an interest, or of a note."""
+        return cls(op=layout.InterestOp.REMOVE, id=id)
+
+    @classmethod
+    def noting(cls, id: int, text: bytes) -> Self:
+        return cls(op=layout.InterestOp.NOTE, id=id, description=text)
 
     @property
     def size(self) -> int:
@@ -54,19 +80,19 @@ class InterestWriter:
         )
         self._old: list[str] = []
 
-    def write(
-        self,
-        operation: layout.InterestOp,
-        interests: Iterable[LocalInterest],
-        active: Iterable[LocalInterest],
-    ) -> int:
+    def write(self, entries: Iterable[Entry], active: Callable[[], list[Entry]]) -> int:
         """Append them, or begin a new log with what is `active` then; returns the serial of the
         log. Raises `EndpointClosed`."""
-        for interest in interests:
-            if not append_interest(self._memory(), _entry(operation, interest)):
-                self._replace([_entry(layout.InterestOp.ADD, each) for each in active])
+        for entry in entries:
+            if not append_interest(self._memory(), entry):
+                self._replace(active())
                 break
         return self._serial
+
+    @property
+    def replaced(self) -> bool:
+        """Whether there are logs that were replaced."""
+        return bool(self._old)
 
     def _replace(self, entries: list[Entry]) -> None:
         """Begin a new log with these, twice as large as they need."""
@@ -108,21 +134,3 @@ class InterestWriter:
         """Remove all of them."""
         self._segment.unlink()
         self.drop_old()
-
-
-def _entry(operation: layout.InterestOp, interest: LocalInterest) -> Entry:
-    removes = operation == layout.InterestOp.REMOVE
-    return Entry(
-        op=operation,
-        role=interest.role,
-        bit=interest.bit,
-        flags=0 if removes else interest.flags,
-        id=interest.id,
-        pattern=b"" if removes else interest.pattern.encode(),
-        group=b"" if removes else interest.group.encode(),
-        description=b"" if removes else interest.description,
-        history=0 if removes else interest.history,
-        depth=0 if removes else interest.depth,
-        key=0 if removes else interest.key,
-        mailbox=0 if removes else max(interest.mailbox, 0),
-    )

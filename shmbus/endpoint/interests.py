@@ -174,6 +174,10 @@ class Interests:
         self._bits = {name: b for name, b in self._bits.items() if b != bit} | {group: bit}
         return bit
 
+    def groups(self, bits: int) -> tuple[str, ...]:
+        """The groups with these bits."""
+        return tuple(name for name, bit in self._bits.items() if bits >> bit & 1)
+
     def callbacks(self, keys: tuple[int, ...]) -> Callbacks:
         """What to call for messages of a type for which `patterns` has these keys. The first
         message of each type waits for this."""

@@ -17,13 +17,14 @@ from shmbus.limits import KEYED_GROUPS, OWN_MATCHINGS
 from shmbus.services.serving import Operation
 from shmbus.shared import keys, layout, names, patterns
 from shmbus.shared.grants import NEEDS
-from shmbus.shared.layout import InterestFlag, InterestOp, InterestRole
+from shmbus.shared.layout import InterestFlag, InterestRole
 from shmbus.shared.signals import uninterrupted
 from shmbus.views.groups import keyed_groups
 from shmbus.views.interest_log import ROLES
 
 from . import payloads
 from ._kernel import EndpointCore, Gate, Late, Message
+from .interest_log import Entry
 from .interests import Callback, Interests, LocalInterest, MailState
 from .mailboxes import check_overflow, none_left, not_made
 from .trouble import conflict
@@ -91,6 +92,7 @@ class Subscribing:
         self._interests, self._runners, self._ending = interests, runners, ending
         self._lock = threading.RLock()
         self._ids = count(1)
+        self._notes: dict[str, tuple[int, bytes]] = {}
         self.loop_thread: int | None = None
         """Of an endpoint in an event loop: the thread that may wait but a moment."""
 
@@ -289,7 +291,7 @@ class Subscribing:
             self.forget_callbacks()
             if any(each.key for each in interests):
                 self._endpoint._connection.watch_tail()
-            made = self._change(interests, InterestOp.ADD)
+            made = self._change([Entry.adding(each) for each in interests])
             self._check_refused(interests)
             for each in interests:
                 if each.mailbox >= 0:
@@ -301,7 +303,7 @@ class Subscribing:
                 self._interests.discard(each)
             self.forget_callbacks()
             with contextlib.suppress(Exception):
-                self._write(interests, InterestOp.REMOVE)
+                self._write([Entry.removing(each.id) for each in interests])
             self._close_mailboxes(interests)
             raise
         first = interests[0]
@@ -338,7 +340,7 @@ class Subscribing:
             try:
                 # Without a dispatcher nobody routes by it, and the next one reads the log.
                 with contextlib.suppress(errors.BusDown, errors.Evicted, errors.EndpointClosed):
-                    self._change(there, InterestOp.REMOVE)
+                    self._change([Entry.removing(each.id) for each in there])
             finally:
                 self.forget_callbacks()
                 self._close_mailboxes(there)
@@ -348,9 +350,30 @@ class Subscribing:
             if each.mailbox >= 0:
                 self._endpoint._connection.close_mailbox(each.mailbox)
 
-    def _change(self, interests: Sequence[LocalInterest], operation: InterestOp) -> bool:
+    def note(self, key: str, text: bytes | None) -> None:
+        """What observers read of this endpoint beside its interests, in place of what was noted
+        under that key before; None: nothing any more."""
+        with self._lock:
+            self._endpoint._connection.require_own()
+            known = self._notes.get(key)
+            if text is not None:
+                number = next(self._ids) if known is None else known[0]
+                self._notes[key] = number, text
+                version = self._write([Entry.noting(number, text)])
+            elif known is not None:
+                del self._notes[key]
+                version = self._write([Entry.removing(known[0])])
+            else:
+                return
+            if self._seat.log.replaced:
+                self._await(version)
+
+    def _change(self, entries: Sequence[Entry]) -> bool:
         """Whether the dispatcher routes by it."""
-        version = self._write(interests, operation)
+        return self._await(self._write(entries))
+
+    def _await(self, version: int) -> bool:
+        """Likewise."""
         brief = threading.get_ident() == self.loop_thread
         limit = MOMENT if brief else CONFIRM
         if self._endpoint._connection.await_interests(version, limit, patient=not brief):
@@ -360,10 +383,15 @@ class Subscribing:
             raise self._explanations.no_answer(CONFIRM)
         return False
 
-    def _write(self, interests: Sequence[LocalInterest], operation: InterestOp) -> int:
+    def _write(self, entries: Sequence[Entry]) -> int:
         """Write them to the log; returns the version that has them."""
-        serial = self._seat.log.write(operation, interests, self._interests)
+        serial = self._seat.log.write(entries, self._active)
         return self._endpoint._connection.commit_interests(serial)
+
+    def _active(self) -> list[Entry]:
+        """All that the log is to have."""
+        interests = [Entry.adding(each) for each in self._interests]
+        return interests + [Entry.noting(*note) for note in self._notes.values()]
 
     def forget_callbacks(self) -> None:
         """What is called for a message is to be found anew."""

@@ -93,6 +93,8 @@ class Upcalls(NamedTuple):
     callbacks: Callable[[tuple[int, ...]], Callbacks]
     """What to call for messages of a type, given what `patterns` finds for it. The answer
     is kept until an interest changes."""
+    groups: Callable[[int], tuple[str, ...]]
+    """The names of the groups with these bits."""
     explain_trouble: Callable[[int, BadRing | None], errors.BusError]
     """The error for what keeps calls from proceeding (bits of `Trouble`)."""
     explain_full: Callable[[Full], errors.QueueFull]

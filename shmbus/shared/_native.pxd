@@ -21,6 +21,7 @@ cdef extern from *:
 cdef extern from "shmbus/shared/native/layout.h" nogil:
     const uint64_t SB_LAYOUT
     uint64_t sb_payload_offset(const sb_record *)
+    uint64_t sb_origin_size(uint16_t, uint64_t)
     uint64_t sb_latency_floor(uint32_t)
     uint64_t sb_whom(uint32_t, uint32_t)
     uint32_t sb_whom_slot(uint64_t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -17,6 +18,7 @@ from shmbus.errors import (
     NoRoute,
     RemoteError,
     ReplyLost,
+    RequestTimeout,
 )
 
 from .layout import FaultCode
@@ -33,6 +35,34 @@ class RemoteFailure(msgspec.Struct, array_like=True, frozen=True):
     error: str
     message: str
     traceback: str = ""
+    passed: dict[str, Any] | None = None
+    """The facts of an error of ours, `error`, which a request has ended with on another bus."""
+
+
+class Passed(Exception):
+    """Raised by a handler that asked another bus: its requester gets this error as it is, one of
+    `PASSED`, of any other class a ``RemoteError``."""
+
+    def __init__(self, error: BusError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+PASSED: dict[str, type[BusError]] = {
+    kind.__name__: kind
+    for kind in (
+        EndpointDied,
+        Forbidden,
+        HandlerTimeout,
+        InvalidArguments,
+        MessageTooLarge,
+        NoRoute,
+        RemoteError,
+        ReplyLost,
+        RequestTimeout,
+    )
+}
+"""Errors that a handler may pass on, by name: those with which a request ends at its handler."""
 
 
 def _name(kind: type[BaseException]) -> str:
@@ -47,6 +77,11 @@ _MISMATCH = _name(Mismatch)
 def encode_failure(exception: BaseException, traceback: str = "", *, limit: int = 1 << 16) -> bytes:
     """The payload of an error record that a handler answers with, at most about ``limit`` bytes:
     a traceback is cut at its start."""
+    if isinstance(exception, Passed):
+        passed = exception.error
+        if type(passed).__name__ in PASSED:
+            return _encode_passed(passed, limit)
+        exception, traceback = passed, ""
     error = _name(type(exception))
     try:
         message = str(exception)
@@ -58,6 +93,16 @@ def encode_failure(exception: BaseException, traceback: str = "", *, limit: int 
     if len(traceback) > space:
         traceback = traceback[len(traceback) - space :]
     return msgspec.msgpack.encode(RemoteFailure(error, message, traceback))
+
+
+def _encode_passed(error: BusError, limit: int) -> bytes:
+    """Its longest texts are cut: of a traceback the beginning, of others the end."""
+    facts = error.data
+    for name, value in facts.items():
+        if isinstance(value, str):
+            text, most = _clean(value), max(limit // 16, 1)
+            facts[name] = text[-most:] if name == "traceback" else text[:most]
+    return msgspec.msgpack.encode(RemoteFailure(type(error).__name__, "", "", facts))
 
 
 def _clean(text: str) -> str:
@@ -104,12 +149,27 @@ def from_code(
             )
 
 
-def remote_error(type: str, endpoint: str, payload: bytes) -> RemoteError:
-    """The error that a handler raised, from what `encode_failure` made there; also from garbage."""
+def _passed(name: str, facts: dict[str, Any]) -> BusError | None:
+    """None: it is no such error."""
+    kind = PASSED.get(name)
+    try:
+        return None if kind is None else msgspec.convert(facts, kind)
+    except Exception:  # garbage
+        return None
+
+
+def remote_error(type: str, endpoint: str, payload: bytes) -> BusError:
+    """The error that a handler raised, or passed on, from what `encode_failure` made there; also
+    from garbage."""
     try:
         failure = msgspec.msgpack.decode(payload, type=RemoteFailure)
     except Exception:  # garbage
         failure = RemoteFailure("an exception", f"{len(payload)} bytes that are no error message")
+    if failure.passed is not None:
+        found = _passed(failure.error, failure.passed | {"type": type})
+        return found or RemoteError(
+            type=type, endpoint=endpoint, error="an error", message=f"garbage of {failure.error!r}"
+        )
     if failure.error == _MISMATCH:  # whoever asked is at fault, not the code there
         return InvalidArguments(
             type=type, endpoint=endpoint, error=failure.error, message=failure.message

@@ -46,6 +46,20 @@ def rank(endpoint: str) -> Rank:
     return Rank.KEEPER if endpoint.startswith(2 * LINK_MARK) else Rank.LINK
 
 
+def check_link(name: str) -> str:
+    """The name of a link's endpoint itself, or of its stand-in's, if it is one: ``@NAME``,
+    ``@@NAME``. Raises ``InvalidName``."""
+    _check(name.lstrip(LINK_MARK), "link", MAX_NAME - (len(name) - len(name.lstrip(LINK_MARK))))
+    if not name.startswith(LINK_MARK) or name.startswith(3 * LINK_MARK):
+        raise InvalidName(name=name, what="link", reason="it begins with neither '@' nor '@@'")
+    return name
+
+
+def check_attached(name: str) -> str:
+    """The name itself, if it is that of an endpoint or of a link; raises ``InvalidName``."""
+    return check_link(name) if name.startswith(LINK_MARK) else check_endpoint(name)
+
+
 def check_group(name: str) -> str:
     """The group name itself, if it is one; raises ``InvalidName``."""
     return _check(name, "group")

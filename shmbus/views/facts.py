@@ -16,6 +16,8 @@ from shmbus.shared.methods import MethodInfo
 from shmbus.shared.patterns import Interest, Overflow
 from shmbus.shared.sites import SiteState
 
+from .plain import Format
+
 State = Literal["attached", "leaving", "dead"]
 Condition = Literal[
     "dead", "leaving", "stopped", "stalled", "overdue", "slow", "full", "busy", "idle"
@@ -519,15 +521,24 @@ class Retained(msgspec.Struct, frozen=True, kw_only=True):
     payload: Any
     """As its receivers get it where they name no type; None where it is not `whole`."""
     source: str
-    """The endpoint that published it, which may have gone since."""
+    """The endpoint that published it, which may have gone since; on another bus ``NAME@SITE``."""
+    site: str | None = None
+    """The site of the bus on which it was published, from where a link brought it; None: this
+    bus."""
     number: int
     """In what order values were published on this bus: each has a higher one."""
     sent: float
     """When it was published: seconds since the epoch."""
+    stamp_ns: int
+    """Likewise, as its source stamped it, by the CLOCK_MONOTONIC of its machine: no other event of
+    that source has this."""
     size: int
     """Bytes of the encoded payload."""
+    format: Format
+    """What `raw` is: raw, the bytes that were given; msgpack; framed, MessagePack with arrays
+    behind it."""
     raw: bytes
-    """The payload as it was sent: the bytes that were given, or MessagePack."""
+    """The payload as it was sent."""
     whole: bool = True
     """False: there is no payload, because it was replaced while it was copied, and those that came
     in its place, for half a second, were so, too: large ones, of a type that is published all the

@@ -35,6 +35,7 @@ _CELL = layout.CELL_BYTES
 _NEXT = layout.offset(layout.CELL, "next")
 _FLAGS = layout.VALUE.itemsize + layout.offset(layout.RECORD, "flags")
 _BLOCK = layout.BLOCK.itemsize
+_ORIGIN = layout.ORIGIN.itemsize
 _PATIENCE = 0.5
 """Seconds in which what is replaced while it is copied is looked for again."""
 _PIECE = 8 << 20
@@ -225,18 +226,32 @@ def _block(record: _Record) -> Any:
 
 def _retained(record: _Record, number: int, clock: Clock, raw: bytes) -> Retained:
     torn = _torn(record, number, clock, len(raw))
+    if torn.size < len(raw):  # behind the payload stands where it comes from
+        origin = np.frombuffer(raw[-_ORIGIN:], layout.ORIGIN, 1)[0]
+        site = layout.text(origin["site"])
+        torn = replace(
+            torn,
+            source=f"{layout.text(origin['source'])}@{site}",
+            site=site,
+            sent=clock.at(int(origin["sent_ns"])),
+            stamp_ns=int(origin["sent_there_ns"]),
+        )
+        raw = raw[:-_ORIGIN]
     return replace(torn, payload=_value_of(raw, record.format), raw=raw, whole=True)
 
 
 def _torn(record: _Record, number: int, clock: Clock, size: int) -> Retained:
-    """All but the payload."""
+    """All but the payload, which takes `size` bytes with where it comes from."""
+    relayed = bool(record.flags & layout.RecordFlag.RELAYED) and size >= _ORIGIN
     return Retained(
         type=record.type,
         payload=None,
         source=record.source,
         number=number,
         sent=clock.at(int(record.header["sent_ns"])),
-        size=size,
+        stamp_ns=int(record.header["sent_ns"]),
+        size=size - _ORIGIN * relayed,
+        format=record.format,
         raw=b"",
         whole=False,
     )

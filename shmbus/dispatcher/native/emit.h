@@ -101,13 +101,36 @@ static inline void dp_pack_block(struct dp_forwarder *f, struct dp_pack *pack, c
                                  uint64_t most)
 {
     uint8_t *bytes = malloc(most + 1);
-    dp_pack_bytes(pack, "payload", bytes, bytes ? dp_read_block(f, block, bytes, most) : 0);
+    dp_pack_bytes(pack, "payload", bytes, bytes ? dp_read_block(f, block, 0, bytes, most) : 0);
     free(bytes);
 }
 
 static inline const char *dp_format_word(uint16_t flags)
 {
     return flags & SB_NONE ? "none" : flags & SB_RAW ? "raw" : flags & SB_FRAMED ? "framed" : "msgpack";
+}
+
+/* The source of a message of another bus, as its receivers have it: NAME@SITE. False: its origin is not there. */
+static inline bool dp_source_elsewhere(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *payload,
+                                       uint64_t there, char name[SB_MAX_NAME + 1 + SB_MAX_SITE + 1])
+{
+    struct sb_origin origin;
+    if (h->flags & SB_POOLED) {
+        struct sb_block block;
+        memcpy(&block, payload, sizeof block);
+        if (dp_read_block(f, &block, block.length - sizeof origin, (uint8_t *)&origin, sizeof origin) != sizeof origin)
+            return false;
+    } else if (there == h->length - sb_payload_offset(h)) {
+        memcpy(&origin, payload + there - sizeof origin, sizeof origin);
+    } else {
+        return false;
+    }
+    snprintf(name, SB_MAX_NAME + 1 + SB_MAX_SITE + 1, "%.*s@%.*s", (int)sizeof origin.source, origin.source,
+             (int)sizeof origin.site, origin.site);
+    for (const char *c = name; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return false;
+    return true;
 }
 
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is
@@ -123,6 +146,18 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     if (sender)
         rb_add(&sender->down->undeliverable, 1);
     uint64_t space = dp_letter_space(f);
+    uint64_t whole = h->length - sb_payload_offset(h);
+    if (h->flags & SB_POOLED) {
+        struct sb_block block;
+        memcpy(&block, payload, sizeof block);
+        whole = block.length;
+    }
+    uint64_t size = whole - sb_origin_size(h->flags, whole);
+    char elsewhere[SB_MAX_NAME + 1 + SB_MAX_SITE + 1];
+    if (size != whole && dp_source_elsewhere(f, h, payload, there, elsewhere))
+        source = elsewhere;
+    if (space > size)
+        space = size;
     struct dp_pack pack = {.bytes = f->scratch, .capacity = DP_EVENT_BYTES};
     dp_pack_map(&pack, 8);
     dp_pack_text(&pack, "type", (const char *)type, h->type_length);
@@ -134,10 +169,10 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
     if (h->flags & SB_POOLED) {
         struct sb_block block;
         memcpy(&block, payload, sizeof block);
-        dp_pack_number(&pack, "size", block.length);
+        dp_pack_number(&pack, "size", size);
         dp_pack_block(f, &pack, &block, space);
     } else {
-        dp_pack_number(&pack, "size", h->length - sb_payload_offset(h));
+        dp_pack_number(&pack, "size", size);
         dp_pack_bytes(&pack, "payload", payload, (uint32_t)(there < space ? there : space));
     }
     dp_emit(f, "$bus.undeliverable", &pack);

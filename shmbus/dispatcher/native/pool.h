@@ -320,7 +320,8 @@ static inline void dp_close_pools(struct dp_forwarder *f)
 
 /* The first bytes of a payload, how many there are, 0 where the block may have been used again. Not by a mapping, since
  * the file may have a hole or an end there. */
-static inline uint32_t dp_read_block(struct dp_forwarder *f, const struct sb_block *b, uint8_t *to, uint64_t most)
+static inline uint32_t dp_read_block(struct dp_forwarder *f, const struct sb_block *b, uint64_t from, uint8_t *to,
+                                     uint64_t most)
 {
     char name[160];
     const struct dp_pool *pool = dp_pool_of(f, b->pool_slot, b->pool_generation);
@@ -328,5 +329,5 @@ static inline uint32_t dp_read_block(struct dp_forwarder *f, const struct sb_blo
         !(pool->blocks[b->index].shares || dp_on_its_way(pool, b->index)))
         return 0;
     dp_pool_name(f, b->pool_slot, b->pool_generation, name);
-    return dp_read_segment(name, b->offset, to, b->length < most ? b->length : most);
+    return dp_read_segment(name, b->offset + from, to, b->length - from < most ? b->length - from : most);
 }

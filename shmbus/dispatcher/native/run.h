@@ -28,17 +28,24 @@ enum dp_verdict { /* of one record */
     DP_VIOLATION, /* nothing a sound endpoint writes */
 };
 
-/* Bytes of the payload proper of record `i`. */
-static inline uint64_t dp_size_in_run(const struct dp_run *run, uint32_t i)
+/* Bytes of the payload proper of record `i`, with its origin. */
+static inline uint64_t dp_whole_in_run(const struct dp_run *run, uint32_t i)
 {
     const struct sb_record *h = &run->header[i];
     return h->flags & SB_POOLED ? run->block[i].length : h->length - sb_payload_offset(h);
 }
 
+/* The same without its origin: what users are told. */
+static inline uint64_t dp_size_in_run(const struct dp_run *run, uint32_t i)
+{
+    uint64_t whole = dp_whole_in_run(run, i);
+    return whole - sb_origin_size(run->header[i].flags, whole);
+}
+
 /* The record in the run's next place has SB_RELAYED: is its source a link, and does it say where it comes from? */
 static inline bool dp_relays(const struct dp_run *run)
 {
-    return run->span.source->rank == SB_RANK_LINK && dp_size_in_run(run, run->count) >= sizeof(struct sb_origin);
+    return run->span.source->rank == SB_RANK_LINK && dp_whole_in_run(run, run->count) >= sizeof(struct sb_origin);
 }
 
 /* Of a request for one endpoint and no other, however busy that is. */
@@ -130,7 +137,7 @@ static inline enum dp_verdict dp_judge_nack(struct dp_forwarder *f, struct dp_ru
     struct sb_record *h = &run->header[run->count];
     if (run->count)
         return DP_DROP; /* it ends the run, and is looked at again as the first of the next */
-    if (route->reserved || !dp_is_nack(f, h, dp_size_in_run(run, 0)) || /* it had no more than it may have */
+    if (route->reserved || !dp_is_nack(f, h, dp_whole_in_run(run, 0)) || /* it had no more than it may have */
         dp_lacks(run->span.source, route, h->interests == SB_PLAIN ? SB_RIGHT_HANDLE : SB_RIGHT_SUBSCRIBE))
         return DP_VIOLATION;
     run->returned = true;

@@ -48,7 +48,7 @@ cdef class Answers:
         return 0
 
     cdef bytes failure(self, object error):
-        """What was raised, as a requester gets it."""
+        """What was raised, as a requester gets it; of what is passed on, without our trace."""
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pxi"):
             trace = trace.tb_next  # without our own frames
@@ -131,8 +131,9 @@ cdef class Answers:
         cdef str type
         cdef uint64_t until
         answer.attempt = 1
-        answer.grant = answer.head_size = 0
+        answer.grant = answer.head_size = answer.group_length = 0
         answer.frame = NULL
+        answer.origin = NULL
         while self.late:
             (answer.kind, answer.flags, answer.peer, answer.peer_generation, answer.deadline_ns, correlation, type,
              payload, patience, until) = self.late[0]

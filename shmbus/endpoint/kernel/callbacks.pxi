@@ -135,9 +135,10 @@ cdef class CallbackTable:
     cdef dict _of_keys           # by what `_patterns` has for a type. It owns all of this version
     cdef uint32_t _version       # of the interests: what has another one must be found again
     cdef bint redelivers         # some handler is redeliver=True
+    cdef object groups           # Upcalls.groups
 
-    def __cinit__(self, PatternTable patterns not None, resolve, dict late not None):
-        self.late = late
+    def __cinit__(self, PatternTable patterns not None, resolve, dict late not None, groups):
+        self.late, self.groups = late, groups
         self._patterns = patterns
         self._resolve = resolve
         self._of_keys = {}

@@ -79,7 +79,7 @@ cdef class Decoding:
         if share is None:
             data, size = <const uint8_t *>(<Viewed>viewable)._at, <uint64_t>(<Viewed>viewable)._size
         else:
-            data, size = ep_share_data(share.at), ep_share_size(share.at)
+            data, size = ep_share_data(share.at), <uint64_t>share.size()
         if data == NULL:
             return None
         if lone is None or size < lone.end or memcmp(data, PyBytes_AS_STRING(lone.head), PyBytes_GET_SIZE(lone.head)):

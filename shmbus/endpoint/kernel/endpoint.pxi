@@ -27,7 +27,7 @@ cdef class EndpointCore:
         self._answers = Answers(self._connection, self._outbox, self._threads)
         self._requests = Requests(self._connection, self._outbox, self._threads, upcalls)
         self._matches = Matches(self._connection)
-        self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks, upcalls.late)
+        self._callbacks = CallbackTable(upcalls.patterns, upcalls.callbacks, upcalls.late, upcalls.groups)
         self._nacks = Nacks(self._connection, self._threads, self._outbox, upcalls.postpone)
         self._outflows = Outflows(self._connection, self._outbox, self._answers, self._threads)
         self._receiving = Receiving(self._connection, self._threads, self._callbacks, self._nacks, self._outflows,

@@ -82,6 +82,9 @@ cdef class Inbox:
         cdef PyObject *raw
         cdef Share share
         cdef Viewed viewed
+        cdef Origin origin = None
+        cdef Py_ssize_t size
+        cdef bint lacking
         cdef bint gone
         cdef int unmapped
         cdef uint64_t hold
@@ -154,7 +157,13 @@ cdef class Inbox:
             raw = NULL
             share = None
             viewed = None
-            if header.flags & SB_POOLED:
+            lacking = False
+            if header.flags & SB_RELAYED:
+                origin = free_origin()
+                lacking = origin is None
+            if lacking:
+                pass
+            elif header.flags & SB_POOLED:
                 share = free_share()
                 if share is not None:
                     share.at = self._enter(&header, record, box, hold != SB_HELD_DONE)
@@ -165,10 +174,13 @@ cdef class Inbox:
                         continue
             else:
                 offset = <Py_ssize_t>sb_payload_offset(&header)
+                size = <Py_ssize_t>header.length - offset
+                if origin is not None:
+                    size = take_origin(origin, record + offset, size)
                 if header.flags & SB_FRAMED:
-                    viewed = aligned_copy(record + offset, <Py_ssize_t>header.length - offset)
+                    viewed = aligned_copy(record + offset, size)
                 else:
-                    raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
+                    raw = sb_new_bytes(<const char *>record + offset, size)
             if raw == NULL and viewed is None and (share is None or share.at == NULL):
                 gone = share is not None and ep_out_of_shares(e)
                 unmapped, e.unmapped = e.unmapped, 0
@@ -209,6 +221,8 @@ cdef class Inbox:
             m._raw, m._share, m._viewed = b"", share, viewed
             if share is not None:
                 share.settle(True)
+                if origin is not None:
+                    take_shared_origin(origin, share)
         m._header = header
         m._position = position if hold != SB_HELD_DONE else SB_NOWHERE
         if hold != SB_HELD_DONE:
@@ -224,6 +238,8 @@ cdef class Inbox:
         if kept_by[0]:           # who may be gone
             m.source = (<bytes>kept_by).decode("ascii", "replace")
         m.lost = lost
+        if origin is not None:
+            m.came_from(origin)
         m._cancels = cancels
         m._lives = lives
         m._granted = grant.bytes

@@ -2,6 +2,9 @@
 
 cdef object UNDECODED = object()
 
+# Of a link that has gathered: [name, "reply" or "error", flags, payload] of each.
+cdef object gathered_in = msgspec.msgpack.Decoder(list[tuple[str, Literal["reply", "error"], int, bytes]]).decode
+
 cdef dict KINDS = words(Kind)
 cdef dict OUTCOMES = words(Outcome)
 
@@ -34,8 +37,9 @@ cdef class Message:
     """A message as its receiver sees it, or a reply.
 
     `type`: what it is, and by what it was routed.
-    `source`: the endpoint that sent it.
-    `lost`: how many messages this endpoint has lost since the one before.
+    `source`: the endpoint that sent it; of another bus, `NAME@SITE`.
+    `lost`: how many messages this endpoint has lost since the one before; of another bus, also how many of its type
+    were lost on the way here.
 
     `payload` is decoded when it is first read, to the type that the call, the callback's
     annotation or `attach(types=...)` names, and raises `DecodeError` where it is not of that type.
@@ -45,6 +49,7 @@ cdef class Message:
     cdef EndpointCore _endpoint  # that answers it, and is kept alive by it; None of a reply
     cdef readonly str type
     cdef readonly str source
+    cdef readonly Origin _origin # of what came from another bus; else None
     cdef bytes _raw
     cdef Share _share            # where the payload lies in a pool; else None,
     cdef Viewed _viewed          # or a frame that lay in its record; or what was made of `_raw` to be viewed
@@ -126,7 +131,7 @@ cdef class Message:
             kind=KINDS.get(self._tap.kind, "other"),
             outcome=OUTCOMES.get(self._tap.outcome, "?"),
             target=self._target,
-            sent_ns=self._header.sent_ns,
+            sent_ns=self.sent_ns,
             forwarded_ns=self._tap.forwarded_ns,
         )
 
@@ -150,8 +155,21 @@ cdef class Message:
 
     @property
     def sent_ns(self):
-        """When it was sent, by CLOCK_MONOTONIC."""
-        return self._header.sent_ns
+        """When it was sent, by this machine's CLOCK_MONOTONIC. If it comes from another bus, that is known as well as
+        `sent_error_ns` says."""
+        return self._header.sent_ns if self._origin is None else self._origin.o.sent_ns
+
+    @property
+    def sent_error_ns(self):
+        """By how much `sent_ns` may be wrong either way, since the clocks of two machines were compared; None: it was
+        sent on this bus, and `sent_ns` is exact."""
+        return None if self._origin is None else self._origin.o.error_ns
+
+    @property
+    def site(self):
+        """The site of the bus from which a link brought it; None: it was sent on this bus."""
+        cdef tuple parts = self.source.rpartition("@")
+        return parts[2] if parts[0] else None
 
     @property
     def deadline_ns(self):
@@ -208,6 +226,7 @@ cdef class Message:
         cdef Message m = Message.__new__(Message)
         m._connection, m._endpoint = self._connection, self._endpoint
         m.type, m.source, m.lost = self.type, self.source, self.lost
+        m._origin = self._origin
         m._raw, m._share, m._viewed, m._header = self._raw, self._share, self._viewed, self._header
         m._released, m._size = self._released, self._size
         m._payload, m._payload_type = UNDECODED, payload_type
@@ -221,7 +240,7 @@ cdef class Message:
         if self._released:
             return self._size
         if self._share is not None:
-            return <Py_ssize_t>ep_share_size(self._share.at)
+            return self._share.size()
         return PyBytes_GET_SIZE(self._raw) if self._viewed is None else self._viewed._size
 
     cdef inline const char *at(self) noexcept:
@@ -355,6 +374,98 @@ cdef class Message:
         self._answered = True
         self.done()
         return 0
+
+    # For links ---------------------------------------------------------------------------------------------------
+
+    cdef inline void settle(self, bint yields):
+        """It was just made of a reply: its payload is copied where it is to be (`Share.settle`)."""
+        if self._share is not None:
+            self._share.settle(yields)
+        if self._origin is not None:
+            if self._share is not None:
+                take_shared_origin(self._origin, self._share)
+            self.came_from(self._origin)
+
+    cdef void came_from(self, Origin origin):
+        """It is of another bus, if that says so."""
+        self._origin = origin if origin.o.site[0] else None
+        if self._origin is None:
+            return
+        self.source = f"{origin.source}@{origin.site}"
+        self.lost = min(<uint64_t>self.lost + origin.o.lost, <uint64_t>0xffffffff)
+
+    cdef inline Py_ssize_t whole_size(self) noexcept:
+        """Bytes of its payload as it goes on to others, with its origin."""
+        if self._share is not None:
+            return <Py_ssize_t>ep_share_size(self._share.at)
+        return self.bytes_of() + (ORIGIN if self._origin is not None else 0)
+
+    cdef bytes with_origin(self):
+        """Its payload likewise, where that is not in a pool."""
+        cdef Py_ssize_t size = self.bytes_of()
+        return self.at()[:size] + (<const char *>&self._origin.o)[:ORIGIN]
+
+    def _encoded(self):
+        """Its payload as it came: `Encoded`. A large one is not copied, and stays where it is as long as that lives.
+        Raises `PayloadReleased`."""
+        if self._released:
+            raise PayloadReleased(type=self.type, size=self._size)
+        cdef uint16_t flags = self._header.flags & FORMATS
+        if self._share is not None:
+            return Encoded(flags, memoryview(self._share), self._origin)
+        return Encoded(flags, self._raw if self._viewed is None else memoryview(self._viewed), self._origin)
+
+    @property
+    def _plain(self):
+        """Whether it is an event that came for subscriptions without a group."""
+        return bool(self._header.kind == SB_EVENT and self._header.interests & SB_PLAIN)
+
+    @property
+    def _groups(self):
+        """The queue groups for which it came, as a member of each."""
+        cdef uint32_t bits = self._header.interests & ~<uint32_t>SB_PLAIN
+        if self._header.kind != SB_EVENT or not bits:
+            return ()
+        return self._endpoint._callbacks.groups(bits)
+
+    @property
+    def _retains(self):
+        """Whether the bus keeps it, or has kept it."""
+        return bool(self._header.kind == SB_EVENT and self._header.flags & (SB_RETAIN | SB_RETAINED))
+
+    @property
+    def _directed(self):
+        """Whether it is a request for this endpoint alone: somebody gathers."""
+        return bool(self._header.kind == SB_REQUEST and self._header.flags & SB_DIRECTED)
+
+    @property
+    def _streams(self):
+        """Whether its reply may come in parts."""
+        return bool(self._header.kind == SB_REQUEST and self._header.flags & SB_STREAM)
+
+    def _gathered(self):
+        """What a link has gathered of others, by `NAME@SITE`, from its reply: the reply of each, or the error. Raises
+        `DecodeError`."""
+        cdef dict found = {}
+        cdef Message m
+        try:
+            for name, kind, flags, content in gathered_in(self.data()):
+                if kind == "error":
+                    found[name] = remote_error(self.type, name, content)
+                    continue
+                m = self.twin(self._payload_type)
+                m.source, m._raw, m._share, m._viewed = name, content, None, None
+                m._header.flags = flags & FORMATS
+                found[name] = m
+        except msgspec.MsgspecError as why:
+            raise DecodeError(type=self.type, size=self.bytes_of(), reason=payloads.reason_of(why)) from why
+        return found
+
+    def _fail_as(self, error not None):
+        """Answer the request with an error that its requester raises as one of this class, with the same facts. Raises
+        like `reply`."""
+        self._claim_answer()
+        self._endpoint._answers.fail(self, Passed(error))
 
     def __repr__(self):
         return f"<{self.kind} {self.type!r} from {self.source!r}, {self.bytes_of()} bytes>"

@@ -11,6 +11,7 @@ cdef class Copies:
     cdef uint32_t bits
     cdef bytes reason
     cdef bint final
+    cdef bytes relayed           # payload and origin, of what came from another bus in its record
     cdef Copies next             # promised before
 
 
@@ -158,18 +159,22 @@ cdef class Nacks:
         share, or our ring does not take it."""
         if m._share is not None:
             return m._share.at.entry == EP_NO_ENTRY and ep_share_data(m._share.at) != NULL
-        return (<uint64_t>(SB_HEADER + len(m.type) + m.bytes_of())
+        return (<uint64_t>(SB_HEADER + len(m.type) + m.whole_size())
                 > rb_largest_record(self._connection.e.out[SB_DATA].capacity))
 
     cdef bint _spill(self, Message m, Spill *spill, double timeout, uint64_t deadline) except -1:
         """Have another block with the payload. False: there is no pool, and it becomes a dead letter."""
         cdef Share share = m._share
         cdef const uint8_t *data = ep_share_data(share.at) if share is not None else NULL
-        cdef uint64_t size = <uint64_t>m.bytes_of()
+        cdef uint64_t size = <uint64_t>m.whole_size()
         cdef uint32_t number = 0
         cdef uint8_t *to
+        cdef bytes relayed = None
         if share is None:
             data = <const uint8_t *>m.at()
+            if m._origin is not None:
+                relayed = m.with_origin()
+                data = <const uint8_t *>PyBytes_AS_STRING(relayed)
         try:
             self._outbox.pool.take_slowly(size, &number, m.type, timeout, deadline, ALONE)
         except SegmentError:
@@ -225,6 +230,9 @@ cdef class Nacks:
                     r[count].own = &spill.block[spilled[0]]
                     r[count].payload, r[count].size = r[count].own, sizeof(sb_block)
                     spilled[0] += 1
+                elif copies.relayed is not None:
+                    r[count].payload, r[count].size = (PyBytes_AS_STRING(copies.relayed),
+                                                       <uint64_t>PyBytes_GET_SIZE(copies.relayed))
                 elif m._share is None:
                     r[count].payload, r[count].size = m.at(), <uint64_t>m.bytes_of()
                 elif spill != NULL:
@@ -239,8 +247,10 @@ cdef class Nacks:
         return count
 
     cdef int _require_fit(self, Message m, Copies copies) except -1:
-        if not copies.final and self._spills(m) and <uint64_t>m.bytes_of() > self._outbox.pool.most():
-            raise self._outbox.too_large(m.bytes_of(), m.type, ALONE)
+        if not copies.final and self._spills(m) and <uint64_t>m.whole_size() > self._outbox.pool.most():
+            raise self._outbox.too_large(m.whole_size(), m.type, ALONE)
+        if m._origin is not None and m._share is None and copies.relayed is None:
+            copies.relayed = m.with_origin()
         return 0
 
     cdef int give_rest(self, Message m, double timeout) except -1:

@@ -169,5 +169,6 @@ cdef class Pool:
         m.payload = block
         m.size = sizeof(sb_block)
         m.head_size = 0
+        m.origin = NULL
         m.flags |= SB_POOLED
         return 0

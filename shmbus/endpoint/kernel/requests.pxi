@@ -243,8 +243,7 @@ cdef class Requests:
                                      deadline.ns) == WAIT_ELAPSED:
                 raise self._request_timeout(index, type, deadline, to is None or to._kind == SB_REQUEST)
             m = self._message(r, type, reply_type)
-            if m._share is not None:
-                m._share.settle(True)
+            m.settle(True)
             if m._header.kind == SB_REPLY:
                 return m
             raise self.error_of(m, r.asked, to)
@@ -564,7 +563,12 @@ cdef class Requests:
         m._connection = self._connection
         m.type = type
         m.source = self._connection.peers.of(r.header.peer, r.header.peer_generation)
-        m._raw = (<const char *>r.payload)[:r.size] if r.size else b""
+        cdef Py_ssize_t size = <Py_ssize_t>r.size
+        if r.header.flags & SB_RELAYED:
+            m._origin = Origin.__new__(Origin)
+            if r.share == NULL:
+                size = take_origin(m._origin, r.payload, size)
+        m._raw = (<const char *>r.payload)[:size] if size else b""
         if r.share != NULL:
             m._share = Share.__new__(Share)
             m._share.at, r.share = r.share, NULL
@@ -645,8 +649,7 @@ cdef class Requests:
                 pending = <PendingReply>self._pending[index]
                 self._pending[index] = None
                 pending._message = self._message(&e.requests[index], pending._type, pending._reply_type)
-                if pending._message._share is not None:
-                    pending._message._share.settle(False)
+                pending._message.settle(False)
                 self._done(pending, ARRIVED)
 
     cdef int _done(self, PendingReply pending, int outcome) except -1:

@@ -209,8 +209,9 @@ cdef class Outbox:
         m.type = <const char *>PyUnicode_1BYTE_DATA(type)
         m.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
         m.attempt = 1
-        m.grant = m.head_size = 0
+        m.grant = m.head_size = m.group_length = 0
         m.frame = NULL
+        m.origin = NULL
         if payload is None:
             m.flags = SB_NONE
             m.payload = NULL
@@ -220,6 +221,9 @@ cdef class Outbox:
             m.flags = SB_RAW
             m.payload = PyBytes_AS_STRING(payload)
             m.size = PyBytes_GET_SIZE(payload)
+            return payload
+        if Py_TYPE(payload) == <PyTypeObject *>Encoded:
+            (<Encoded>payload).fill(m)
             return payload
         if isinstance(payload, (bytes, bytearray, memoryview)):
             m.flags = SB_RAW
@@ -301,8 +305,9 @@ cdef class Outbox:
         m.flags = SB_NONE
         m.payload = NULL
         m.size = 0
-        m.grant = m.head_size = 0
+        m.grant = m.head_size = m.group_length = 0
         m.frame = NULL
+        m.origin = NULL
         return None
 
     cdef inline void give_back(self, object owner) noexcept:

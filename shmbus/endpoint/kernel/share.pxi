@@ -15,20 +15,25 @@ cdef class Share:
     keeps it alive, and so the memory, which its sender cannot use meanwhile."""
 
     cdef ep_share *at
+    cdef Py_ssize_t behind       # bytes of an origin behind the payload
     cdef Py_ssize_t views        # buffers that were given out, and not back
 
     def __dealloc__(self):
         if self.at != NULL:
             ep_free_share(self.at)
 
+    cdef inline Py_ssize_t size(self) noexcept:
+        """Bytes of the payload."""
+        return <Py_ssize_t>ep_share_size(self.at) - self.behind
+
     def __len__(self):
-        return <Py_ssize_t>ep_share_size(self.at)
+        return self.size()
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         cdef const uint8_t *data = ep_share_data(self.at)
         if data == NULL:
             raise BufferError(unmapped_text(self.at))
-        PyBuffer_FillInfo(view, self, <void *>data, <Py_ssize_t>ep_share_size(self.at), 1, flags)
+        PyBuffer_FillInfo(view, self, <void *>data, self.size(), 1, flags)
         self.views += 1
 
     def __releasebuffer__(self, Py_buffer *view):
@@ -37,7 +42,7 @@ cdef class Share:
     cdef bytes copied(self):
         """All of it, as bytes. Other threads may run meanwhile, so whoever calls this has a reference to it."""
         cdef const uint8_t *data = ep_share_data(self.at)
-        cdef Py_ssize_t size = <Py_ssize_t>ep_share_size(self.at)
+        cdef Py_ssize_t size = self.size()
         if data == NULL:
             raise BufferError(unmapped_text(self.at))
         made = PyBytes_FromStringAndSize(NULL, size)

@@ -86,7 +86,8 @@ cdef class Stream:
         cdef const uint8_t *record
         cdef PyObject *raw = NULL
         cdef Share share = None
-        cdef Py_ssize_t offset
+        cdef Origin origin = None
+        cdef Py_ssize_t offset, size
         cdef bint waits, failed
         cdef Message m
         if self._ended:
@@ -98,10 +99,17 @@ cdef class Stream:
         record = ep_next_part(r.stream, &header)
         if record != NULL:
             offset = <Py_ssize_t>sb_payload_offset(&header)
-            if header.flags & SB_POOLED:
+            size = <Py_ssize_t>header.length - offset
+            if header.flags & SB_RELAYED:
+                origin = free_origin()
+            if origin is None and header.flags & SB_RELAYED:
+                pass
+            elif header.flags & SB_POOLED:
                 share = free_share()
             else:
-                raw = sb_new_bytes(<const char *>record + offset, <Py_ssize_t>header.length - offset)
+                if origin is not None:
+                    size = take_origin(origin, record + offset, size)
+                raw = sb_new_bytes(<const char *>record + offset, size)
             if share is not None:
                 share.at = ep_part_share(&header, record)
                 share = share if share.at != NULL else None
@@ -112,14 +120,16 @@ cdef class Stream:
         ep_unlock(e)
         if record != NULL:
             if share is not None:
-                share.settle(True)
                 m = self._part(&header, b"")
-                m._share = share
+                m._share, m._origin = share, origin
+                m.settle(True)
                 return m
             if raw == NULL:
                 raise MemoryError
             m = self._part(&header, <bytes><object>raw)
             Py_XDECREF(raw)
+            if origin is not None:
+                m.came_from(origin)
             return m
         if failed:
             return self._lose(r)
@@ -147,8 +157,7 @@ cdef class Stream:
         cdef Message m = self._requests._message(r, self.type, self._part_type)
         cdef uint64_t asked = r.asked
         self._finish()
-        if m._share is not None:
-            m._share.settle(True)
+        m.settle(True)
         if m._header.kind == SB_ERROR:
             raise self._requests.error_of(m, asked, None)
         return m if m._header.kind == SB_REPLY else None

@@ -214,7 +214,8 @@ cdef class Threads:
         cdef rb_status status
         m.kind = SB_ERROR
         m.flags = SB_REMOTE
-        m.grant = m.head_size = 0
+        m.grant = m.head_size = m.group_length = 0
+        m.origin = NULL
         m.attempt = 1
         m.peer = failure._request.peer
         m.peer_generation = failure._request.peer_generation

@@ -26,6 +26,9 @@ struct ep_message {          /* what a caller wants sent */
     const void *head;        /* goes before `payload`, and is counted in `size` */
     uint64_t head_size;      /* 0: there is none */
     void *frame;             /* not NULL: there is no `payload` yet, and the caller writes it into a block */
+    const struct sb_origin *origin; /* not NULL: goes behind `payload`, and is counted in `size` */
+    const char *group;       /* of a relayed event: the queue group that it is for, */
+    uint32_t group_length;   /* 0: of all else */
 };
 
 struct ep_batch_limits {     /* when what was put into the ring is published */
@@ -43,7 +46,8 @@ static inline uint32_t ep_ring_of(uint16_t kind)
 
 static inline uint64_t ep_record_length(const struct ep_message *m)
 {
-    return (uint64_t)SB_HEADER + m->type_length + (m->grant ? sizeof(struct sb_grant) : 0) + m->size;
+    uint64_t extension = m->grant ? sizeof(struct sb_grant) : m->group_length;
+    return (uint64_t)SB_HEADER + m->type_length + extension + m->size;
 }
 
 static inline void ep_publish(struct ep_endpoint *e, uint32_t ring)
@@ -92,6 +96,13 @@ static inline void ep_write_payload(uint8_t *at, const struct ep_message *m)
 {
     if (__builtin_expect(m->head_size != 0, 0))
         memcpy(at, m->head, m->head_size);
+    if (__builtin_expect(m->origin != NULL, 0)) {
+        uint64_t before = m->size - sizeof *m->origin;
+        memcpy(at + before, m->origin, sizeof *m->origin);
+        if (before)
+            memcpy(at, m->payload, before);
+        return;
+    }
     memcpy(at + m->head_size, m->payload, m->size - m->head_size);
 }
 
@@ -100,7 +111,8 @@ static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint
     struct sb_record header = {
         .length = (uint32_t)length, .kind = m->kind, .flags = m->flags, .peer = m->peer,
         .attempt = m->attempt, .peer_generation = m->peer_generation, .sent_ns = now, .deadline_ns = m->deadline_ns,
-        .type_length = (uint16_t)m->type_length, .extension_length = m->grant ? sizeof(struct sb_grant) : 0,
+        .type_length = (uint16_t)m->type_length,
+        .extension_length = (uint16_t)(m->grant ? sizeof m->grant : m->group_length),
     };
     if (m->correlation)
         memcpy(header.correlation, m->correlation, 16);
@@ -110,6 +122,8 @@ static inline void ep_write_record(uint8_t *at, const struct ep_message *m, uint
     memcpy(at + SB_HEADER, m->type, m->type_length);
     if (__builtin_expect(m->grant != 0, 0))
         memcpy(at + SB_HEADER + m->type_length, &m->grant, sizeof m->grant);
+    if (__builtin_expect(m->group_length != 0, 0))
+        memcpy(at + SB_HEADER + m->type_length, m->group, m->group_length);
     if (m->size)
         ep_write_payload(at + sb_payload_offset(&header), m);
 }

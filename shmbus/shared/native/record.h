@@ -172,10 +172,17 @@ static inline struct sb_block sb_block_in(const struct sb_record *h, const uint8
     return block;
 }
 
-/* Bytes of the payload proper. */
+/* How many of the `size` bytes of a payload proper are its origin. */
+static inline uint64_t sb_origin_size(uint16_t flags, uint64_t size)
+{
+    return flags & SB_RELAYED && size >= sizeof(struct sb_origin) ? sizeof(struct sb_origin) : 0;
+}
+
+/* Bytes of the payload proper, without an origin. */
 static inline uint64_t sb_payload_size(const struct sb_record *h, const uint8_t *record)
 {
-    return h->flags & SB_POOLED ? sb_block_in(h, record).length : h->length - sb_payload_offset(h);
+    uint64_t size = h->flags & SB_POOLED ? sb_block_in(h, record).length : h->length - sb_payload_offset(h);
+    return size - sb_origin_size(h->flags, size);
 }
 
 struct sb_grant {          /* the extension of an SB_REQUEST with SB_STREAM */
