@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 from shmbus import errors
 from shmbus.links.config import LinkConfig
 from shmbus.links.link import Link
-from shmbus.testing import eventually
+from shmbus.testing import Program, eventually
 from tests.links.stage import Site, Stage, meet
 
 zenoh = pytest.importorskip("zenoh")
 
-SCRIPT = Path(__file__).parents[2] / "examples/links/make_ca.sh"
+EXAMPLES = Path(__file__).parents[2] / "examples/links"
+SCRIPT = EXAMPLES / "make_ca.sh"
 SITES = ("berlin", "paris", "rome")
 
 
@@ -200,6 +202,26 @@ def test_who_is_not_in_the_access_table_is_not_heard_and_nobody_speaks_for_anoth
     eventually(lambda: link.status().garbage == before + 2)
     assert berlin.sees() == {"paris"}
     assert not rome.sees()
+
+
+@pytest.mark.slow
+def test_a_router_holds_the_sites_to_the_rules_in_its_file(
+    stage: Stage, keys: Path, tmp_path: Path
+) -> None:
+    berlin, paris, rome = stage.sites(*SITES)
+    router = stage.site("router")
+    make_ca(tmp_path / "keys", "router=127.0.0.1", *(f"{site}=" for site in SITES))
+    text = (EXAMPLES / "router.toml").read_text()
+    text = text.replace("0.0.0.0:7447", f"127.0.0.1:{router.port}")
+    (tmp_path / "router.toml").write_text(f'space = "{stage.space}"\n{text}')
+    command = [sys.executable, str(EXAMPLES / "router.py"), str(tmp_path / "router.toml")]
+    running = stage.keep(Program("router", command, read_output=True))
+    assert running.line() == "routing"
+    for site in (berlin, paris, rome):
+        site.join(**tls(site, tmp_path / "keys", router, mode="client", listen=[]))
+    meet(berlin, paris)
+    assert not rome.sees()
+    assert (berlin.sees(), paris.sees()) == ({"paris"}, {"berlin"})
 
 
 def test_the_script_goes_on_with_an_authority_that_is_there(tmp_path: Path) -> None:
