@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,18 @@ class Posting:
         line = self._looped.post(kind, flags, type, payload, NO_LINE, batch)
         if line != NO_LINE:
             await self.in_line(line, kind, flags, type, payload, timeout)
+
+    async def together(self, items: Sequence[tuple[int, int, str, object]]) -> None:
+        """Send messages, of kind, flags, type and payload, by one store: whoever is killed, all
+        are sent or none. The first alone may go by the pool. Waits for as long as that takes."""
+        self._turns.here()
+        line = self._looped.post_together(items, NO_LINE)
+        if line != NO_LINE:
+            await self._turns.lines[line].wait(
+                lambda line: self._looped.post_together(items, line),
+                self._looped.patience(None, line),
+                lambda: self._looped.full(items[0][2], None, None, line),
+            )
 
     def loan(self, made: KernelLoan, timeout: float | None) -> Loan:
         """One that a task begins and publishes."""

@@ -293,6 +293,7 @@ cdef extern from "shmbus/endpoint/native/send.h" nogil:
     void ep_write_payload(uint8_t *, const ep_message *)
     uint64_t ep_record_length(const ep_message *)
     bint ep_has_space(const ep_endpoint *, uint32_t, uint64_t)
+    bint ep_has_room(const ep_endpoint *, uint32_t, uint64_t)
     void ep_flush(ep_endpoint *)
     uint64_t ep_stamp(ep_endpoint *)
     rb_status ep_push(ep_endpoint *, const ep_message *, uint64_t, const ep_batch_limits *, flag *)

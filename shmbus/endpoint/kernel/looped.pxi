@@ -447,6 +447,51 @@ cdef class Looped:
         finally:
             self._outbox.flush()
 
+    def post_together(self, items, int line):
+        """Send messages by one store, so that whoever is killed, all are sent or none: tuples of kind, flags, type and
+        payload, of which the first alone may be so large that it goes by the pool. NO_LINE, or the line in which they
+        have to wait."""
+        cdef ep_message m
+        cdef ep_batch_limits limits
+        cdef uint64_t length = 0
+        cdef bint sent = True
+        limits.messages, limits.bytes, limits.delay_ns = len(items) + 1, <uint64_t>-1, 0
+        self._connection.check()
+        self._begin(line)
+        if line == NO_LINE and self._waits[RING_LINE]:
+            self._outbox.large = False
+            return RING_LINE
+        for kind, flags, type, payload in items:
+            self._outbox.give_back(self._fill(&m, kind, flags, type, payload))
+            length += self._outbox.ring_bytes(&m, type)
+        if not self._outbox.has_room(2 * length):  # as much again may stay free at the end of the ring
+            self._outbox.large = False
+            self._outbox.lack.space = min(2 * length, self._connection.e.out[SB_DATA].capacity // 2)
+            self._connection.require(served=True)
+            return self._end(line, False)
+        try:
+            for kind, flags, type, payload in items:
+                owner = self._fill(&m, kind, flags, type, payload)
+                sent = self._post(&m, type, &limits, ALONE)
+                self._outbox.give_back(owner)
+                if not sent:  # the first, for want of a block
+                    self._connection.require(served=True)
+                    break
+        finally:
+            self._outbox.flush()
+        return self._end(line, sent)
+
+    cdef object _fill(self, ep_message *m, uint16_t kind, uint16_t flags, str type, payload):
+        """Fill in an event or a command; returns what owns the payload's bytes."""
+        m.kind = kind
+        m.peer = 0
+        m.peer_generation = 0
+        m.deadline_ns = 0
+        m.correlation = NULL
+        owner = self._outbox.fill(m, type, payload, ALONE)
+        m.flags |= flags
+        return owner
+
     def arm(self, int receivers, bint asked):
         """Ring the event once there is something to do; True: there is by now. `receivers`: how many messages can be
         worked on at a time; 0: none is wanted. `asked`: somebody waits for those that no callback gets."""

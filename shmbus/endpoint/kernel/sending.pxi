@@ -393,6 +393,22 @@ cdef class Outbox:
             raise self.too_large(m.size, type, index)
         return True
 
+    cdef uint64_t ring_bytes(self, const ep_message *m, str type) except? 0:
+        """What it takes of its ring. Raises `MessageTooLarge`."""
+        cdef uint64_t length = ep_record_length(m)
+        return length - m.size + sizeof(sb_block) if self.pooled(m, type, ALONE) else length
+
+    cdef bint has_room(self, uint64_t length) noexcept:
+        """Whether the ring of what it sends has so many bytes free, or is empty."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef bint space
+        ep_lock(e)
+        space = ep_has_room(e, SB_DATA, length)
+        if not space:
+            ep_flush(e)            # only what is published can make space
+        ep_unlock(e)
+        return space
+
     cdef object too_large(self, object size, str type, int64_t index):
         """The error of such a payload. Raises that of what keeps any from being sent."""
         self._connection.require()

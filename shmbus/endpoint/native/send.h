@@ -134,6 +134,14 @@ static inline bool ep_has_space(const struct ep_endpoint *e, uint32_t ring, uint
     return rb_end_after(out, length) - rb_load_acquire(out->tail) <= out->capacity;
 }
 
+/* For records of `length` bytes in all, or it is empty. */
+static inline bool ep_has_room(const struct ep_endpoint *e, uint32_t ring, uint64_t length)
+{
+    const struct rb_producer *out = &e->out[ring];
+    uint64_t used = out->next - rb_load_acquire(out->tail);
+    return !used || used + length <= out->capacity;
+}
+
 /* RB_OK, RB_FULL, or RB_CORRUPT where something else is in the way (ep_trouble). Published at once without a
  * `batch`; with one, `*armed` says that the watcher has a new time to keep: ep_arm_watcher, without the lock. */
 static inline enum rb_status ep_push(struct ep_endpoint *e, const struct ep_message *m, uint64_t now,
