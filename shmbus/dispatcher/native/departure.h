@@ -367,7 +367,8 @@ static inline bool dp_hand_on(struct dp_forwarder *f, const struct dp_span *span
         if (h->kind == SB_EVENT && !((h->interests &= ~held.settled) & ~SB_PLAIN))
             return true; /* for all its groups */
         bool final = held.how == SB_HELD_FINAL;
-        if (final || ++h->attempt > f->max_deliveries) {
+        h->attempt += span->source->rank == SB_RANK_HERE; /* a link passes on what it begins, and dies of none */
+        if (final || h->attempt > f->max_deliveries) {
             const char *often = dp_why_ended(span->source, "its receivers died of it", "its receivers gave it back");
             dp_dead_letter_reclaimed(f, h, record, final ? "its handler died" : often);
             return true;
