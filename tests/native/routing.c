@@ -30,12 +30,26 @@ static bool naive_match(const char *pattern, const char *type)
     }
 }
 
-/* A leading wildcard does not match the bus's own types. */
-static bool naive_wants(const struct naive *n, const char *type)
+static const uint8_t ranks[8] = {SB_RANK_HERE, SB_RANK_LINK, SB_RANK_HERE, SB_RANK_KEEPER,
+                                 SB_RANK_HERE, SB_RANK_LINK, SB_RANK_HERE, SB_RANK_HERE};
+
+/* A leading wildcard does not match the bus's own types, and what a link brought is for no other. */
+static bool naive_wants(const struct naive *n, const char *type, bool relayed)
 {
     if (*type == '$' && (*n->pattern == '*' || *n->pattern == '>'))
         return false;
-    return n->used && naive_match(n->pattern, type);
+    return n->used && naive_match(n->pattern, type) && !(relayed && ranks[n->slot]);
+}
+
+/* The lowest rank of those that handle the type, or of the members of the group with this bit. */
+static uint8_t naive_lowest(const struct naive *wanted, const char *type, bool relayed, uint8_t bit)
+{
+    uint8_t lowest = UINT8_MAX;
+    for (int i = 0; i < MOST; i++)
+        if (naive_wants(&wanted[i], type, relayed) && (bit ? wanted[i].bit == bit : wanted[i].handler) &&
+            ranks[wanted[i].slot] < lowest)
+            lowest = ranks[wanted[i].slot];
+    return lowest;
 }
 
 /* < 0: `a` is more specific, token by token: literal, then *, then > */
@@ -70,26 +84,28 @@ static void random_pattern(uint64_t *seed, char *text, bool wild)
     }
 }
 
-static void compare(struct dp_routes *r, const struct naive *wanted, const char *type)
+static void compare(struct dp_routes *r, const struct naive *wanted, const char *type, bool relayed)
 {
     dp_pin_routes(r);
-    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type), 0);
+    struct dp_route *route = dp_lookup(r, (const uint8_t *)type, (uint16_t)strlen(type), relayed ? SB_RELAYED : 0);
+    uint8_t lowest = naive_lowest(wanted, type, relayed, 0);
     CHECK(route);
     EQUAL(route->reserved, *type == '$');
     const char *best = NULL;
     for (int i = 0; i < MOST; i++)
-        if (naive_wants(&wanted[i], type) && wanted[i].handler && (!best || naive_compare(wanted[i].pattern, best) < 0))
+        if (naive_wants(&wanted[i], type, relayed) && wanted[i].handler && ranks[wanted[i].slot] == lowest &&
+            (!best || naive_compare(wanted[i].pattern, best) < 0))
             best = wanted[i].pattern;
     uint32_t plain = 0, members = 0, handlers = 0;
     for (uint16_t slot = 0; slot < 8; slot++) {
         bool wants = false, lossy = true, handles = false;
         for (int i = 0; i < MOST; i++) {
             const struct naive *n = &wanted[i];
-            if (!naive_wants(n, type) || n->slot != slot)
+            if (!naive_wants(n, type, relayed) || n->slot != slot)
                 continue;
             if (n->handler)
-                handles |= strcmp(n->pattern, best) == 0;
-            else if (!n->bit)
+                handles |= ranks[slot] == lowest && strcmp(n->pattern, best) == 0;
+            else if (!n->bit && ranks[slot] != SB_RANK_KEEPER)
                 wants = true, lossy &= n->lossy;
         }
         bool found = false;
@@ -114,8 +130,8 @@ static void compare(struct dp_routes *r, const struct naive *wanted, const char 
             bool member = false;
             lossy = true;
             for (int i = 0; i < MOST; i++)
-                if (naive_wants(&wanted[i], type) && !wanted[i].handler && wanted[i].bit && wanted[i].slot == slot &&
-                    strcmp(wanted[i].group, group) == 0)
+                if (naive_wants(&wanted[i], type, relayed) && wanted[i].bit == g + 1 && wanted[i].slot == slot &&
+                    ranks[slot] == naive_lowest(wanted, type, relayed, (uint8_t)(g + 1)))
                     member = true, lossy &= wanted[i].lossy;
             uint32_t times = 0;
             for (uint32_t k = 0; k < route->group_count; k++)
@@ -144,6 +160,7 @@ TEST(routes_agree_with_a_naive_matcher)
         struct dp_routes r;
         struct naive wanted[MOST] = {0};
         CHECK(dp_routes_open(&r, 8));
+        memcpy(r.ranks, ranks, sizeof ranks);
         for (int step = 0; step < 300; step++) {
             struct naive *n = &wanted[draw(&seed) % MOST];
             if (n->used) {
@@ -168,7 +185,7 @@ TEST(routes_agree_with_a_naive_matcher)
             for (int k = 0; k < 6; k++) {
                 char type[64];
                 random_pattern(&seed, type, false);
-                compare(&r, wanted, type);
+                compare(&r, wanted, type, draw(&seed) % 2);
             }
         }
         for (uint16_t slot = 0; slot < 8; slot++)

@@ -42,6 +42,7 @@ SOURCES = [
     "hostile_pools.c",
     "pooled_values.c",
     "revoking.c",
+    "links.c",
 ]
 ALONE = ("limits.c", "spinning.c")
 """Put functions of their own in the place of some that the kernel calls."""

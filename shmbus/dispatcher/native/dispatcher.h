@@ -290,7 +290,8 @@ static inline void dp_look_around(struct dp_forwarder *f)
         dp_tell_forbidden(f, port, false);
         if (rb_load_acquire(&port->up->incoming[SB_DATA].taken) == port->in[SB_DATA].published)
             dp_count_delivered(f, port); /* a kill of either side can have left the counts apart */
-        if (!dp_note_taking(f, port) && f->now - port->taken_since_ns > f->stall_after_ns)
+        bool stalls = !dp_note_taking(f, port) && port->rank != SB_RANK_KEEPER; /* which takes nothing on purpose */
+        if (stalls && f->now - port->taken_since_ns > f->stall_after_ns)
             dp_set_stalled(f, port, true, "messages wait and nothing is in hand");
     }
     while (f->high_slot && f->ports[f->high_slot - 1].state == SB_ROW_FREE)

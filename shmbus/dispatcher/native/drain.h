@@ -129,7 +129,7 @@ static inline void dp_dismiss(struct dp_forwarder *f, enum dp_leaving why)
     if (why == DP_HOMELESS && !group)
         rb_add(&f->bus->no_route, 1);
     if (requester && why != DP_WITHDRAWN) {
-        uint64_t largest = target ? rb_largest_record(target->in[SB_DATA].capacity) : 0, frame = sb_payload_offset(h);
+        uint64_t largest = target ? rb_largest_record(target->in[SB_DATA].capacity) : 0, frame = sb_frame_size(h);
         dp_fail_request(f, requester, h->correlation, target ? SB_FAULT_TOO_LARGE : SB_FAULT_NO_ROUTE, target,
                         largest > frame ? largest - frame : 0, &run->span);
     } else if (target && group) {

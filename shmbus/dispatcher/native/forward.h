@@ -43,7 +43,7 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
     struct dp_port *source = run->span.source;
     struct sb_record *h = &run->header[0];
     enum sb_ring_index ring = dp_ring_at(run, target, run->targets.list[0].bits);
-    uint64_t largest = rb_largest_record(target->in[ring].capacity), frame = sb_payload_offset(h);
+    uint64_t largest = rb_largest_record(target->in[ring].capacity), frame = sb_frame_size(h);
     uint64_t limit = largest > frame ? largest - frame : 0;
     run->span.to = dp_end_of_run(run, run->count);
     if (run->span.ring == SB_REPLIES) {

@@ -29,7 +29,7 @@ static inline void dp_remember_loss(struct dp_forwarder *f, const struct dp_port
                                     const struct sb_record *h, const uint8_t *type, uint64_t size, const char *source)
 {
     struct sb_last_loss *last = dp_last_loss(f, target, why);
-    uint64_t largest = rb_largest_record(target->in[SB_DATA].capacity), frame = h ? sb_payload_offset(h) : 0;
+    uint64_t largest = rb_largest_record(target->in[SB_DATA].capacity), frame = h ? sb_frame_size(h) : 0;
     uint32_t type_length = h ? h->type_length : 0;
     rb_store(&last->seq, (rb_load(&last->seq) + 1) | 1); /* odd also where a kill had left it odd */
     rb_fence_release(); /* with steady() in shmbus/views/memory.py: who saw a new word sees that it is odd */

@@ -107,8 +107,9 @@ static inline void dp_tell_oversize(struct dp_forwarder *f, struct dp_port *port
         dp_read_bytes(s, &c, &h, sizeof h);
         dp_read_bytes(s, &c, f->scratch, h.type_length);
         dp_read_bytes(s, &c, source, h.extension_length < SB_NAME ? h.extension_length : 0);
-        dp_emit_lost(f, port, SB_LOSS_TOO_LARGE, &h, (const uint8_t *)v->of->type, h.length - sb_payload_offset(&h),
-                     source);
+        uint64_t frame = sb_frame_size(&h);
+        dp_emit_lost(f, port, SB_LOSS_TOO_LARGE, &h, (const uint8_t *)v->of->type,
+                     h.length > frame ? h.length - frame : 0, source);
     }
 }
 

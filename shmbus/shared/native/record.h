@@ -185,6 +185,12 @@ static inline uint64_t sb_payload_size(const struct sb_record *h, const uint8_t 
     return size - sb_origin_size(h->flags, size);
 }
 
+/* Bytes that a record has beside that, where the payload is in it. */
+static inline uint64_t sb_frame_size(const struct sb_record *h)
+{
+    return sb_payload_offset(h) + (h->flags & SB_RELAYED ? sizeof(struct sb_origin) : 0);
+}
+
 struct sb_grant {          /* the extension of an SB_REQUEST with SB_STREAM */
     uint64_t bytes;        /* sb_part_bytes(): parts may be sent while those before them are fewer */
 };
