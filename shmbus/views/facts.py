@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from shmbus.settings import PAGE, largest_record, sized
-from shmbus.shared import layout
+from shmbus.shared import layout, names
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.grants import Grant
 from shmbus.shared.methods import MethodInfo
@@ -399,7 +399,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def passes_on(self) -> bool:
         """Whether it is a link, which takes messages for other sites, or stands in for one."""
-        return self.name.startswith("@")
+        return names.rank(self.name) != layout.Rank.HERE
 
     @property
     def lossy(self) -> bool:
@@ -529,6 +529,8 @@ class Retained(msgspec.Struct, frozen=True, kw_only=True):
     """In what order values were published on this bus: each has a higher one."""
     sent: float
     """When it was published: seconds since the epoch."""
+    sent_error: float | None = None
+    """By how many seconds `sent` may be wrong, where it has a `site`; None: it is exact."""
     stamp_ns: int
     """Likewise, as its source stamped it, by the CLOCK_MONOTONIC of its machine: no other event of
     that source has this."""

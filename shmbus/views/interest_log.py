@@ -62,6 +62,7 @@ class InterestLog:
             self._interests, self._note = (), str(problem)
         except ValueError as problem:
             self._interests, self._note = (), f"its interest log is broken: {problem}"
+            self.noted = Noted(self._endpoint)
             self._version = version
         return self._interests, self._note
 
@@ -165,7 +166,7 @@ def parse(log: bytes, endpoint: str) -> Iterator[tuple[int, Interest | sites.Not
 
 
 def _note(found: bytes, endpoint: str) -> sites.Note | NoNote:
-    if not endpoint.startswith("@"):
+    if names.rank(endpoint) != layout.Rank.LINK:
         return NoNote(f"{endpoint} is no link")
     try:
         return sites.decode(found)

@@ -234,6 +234,7 @@ def _retained(record: _Record, number: int, clock: Clock, raw: bytes) -> Retaine
             source=f"{layout.text(origin['source'])}@{site}",
             site=site,
             sent=clock.at(int(origin["sent_ns"])),
+            sent_error=int(origin["error_ns"]) / 1e9,
             stamp_ns=int(origin["sent_there_ns"]),
         )
         raw = raw[:-_ORIGIN]

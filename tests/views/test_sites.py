@@ -171,6 +171,16 @@ def test_a_request_goes_to_the_nearest_site_that_handles_it(
     }
 
 
+def test_who_is_here_comes_before_who_is_elsewhere(
+    bus: BusByHand, link: EndpointByHand, seen: BusView
+) -> None:
+    bus.endpoint(2, "calc").interests(entry(1, "*", role=HANDLES))
+    there = wants("rome", "calc", Wish("sum", "handle"))
+    link.interests(entry(1, "sum", role=HANDLES), note(2, there))
+    assert chosen(seen, "sum") == [("calc", None)]
+    assert seen.route("sum").receivers[1].reason == "calc comes first"
+
+
 def test_at_the_nearest_site_the_most_specific_handler_has_it(
     link: EndpointByHand, seen: BusView
 ) -> None:
