@@ -96,7 +96,7 @@ def _describe_remote(e: EndpointInfo, sites: Sequence[SiteInfo]) -> list[str]:
     facts = {
         "site": e.site,
         "process": f"{e.pid} on {one_line(e.host) or 'another machine'}",
-        "known since": when(e.since),
+        **({"known since": when(e.since)} if e.since else {}),
     }
     for s in sites:
         if s.name == e.site:

@@ -33,9 +33,12 @@ def _count(value: float, style: str = "") -> Pieces:
 
 
 def _name(row: Row, width: int) -> Pieces:
-    name = row.info.name
-    style = "dim" if row.info.state == "dead" else "bold"
-    return _plain(name if len(name) < width else name[: width - 2] + "…", style)
+    name, site = row.info.name, row.info.site
+    style = "dim" if row.info.state == "dead" or site is not None else "bold"
+    if len(name) < width:
+        return _plain(name, style)
+    end = "…" if site is None else f"…@{site}"
+    return _plain(name[: max(width - 1 - len(end), 1)] + end, style)
 
 
 def _bytes(count: int) -> Pieces:
@@ -265,6 +268,10 @@ IMPORTANT = (
 those of the first line."""
 
 
+KNOWN = ("ENDPOINT", "STATE", "PID")
+"""The columns in which there is something to say of an endpoint of another site."""
+
+
 def columns(width: int) -> list[Column]:
     """The columns that fit into a terminal of this width; names and bars share what is left."""
     left = width
@@ -288,7 +295,8 @@ def cell(column: Column, row: Row) -> Pieces:
     """One cell, aligned, with a gap at its end."""
     room = column.width - 1
     pieces, used = [], 0
-    for text, style in column.cell(row, column.width):
+    unknown = row.info.site is not None and column.title not in KNOWN
+    for text, style in _plain("-", "dim") if unknown else column.cell(row, column.width):
         if text := text[: room - used]:
             pieces.append((text, style))
             used += len(text)
@@ -308,6 +316,6 @@ def title(column: Column, sorted_by: Column | None = None, reverse: bool = False
 
 
 def order(found: list[Row], column: Column, reverse: bool = False) -> list[Row]:
-    """Rows by a column, those alike by name."""
-    found = sorted(found, key=lambda row: row.info.name)
+    """Rows by a column, those alike by name, those of other sites behind them."""
+    found = sorted(found, key=lambda row: (row.info.site or "", row.info.name))
     return sorted(found, key=column.key, reverse=column.falling != reverse)

@@ -92,6 +92,7 @@ def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:
             "health": health,
             "backlogs": sample.look.backlogs,
             "pools": sample.look.pools,
+            "sites": sample.look.sites,
             "endpoints": [
                 {**msgspec.to_builtins(row.info), "rates": row.rates, "condition": row.health.state}
                 for row in sample.rows
@@ -100,7 +101,7 @@ def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:
         click.echo(msgspec.json.encode(document).decode())
     else:
         console = Console(highlight=False)
-        for line in (lines.headline(sample), lines.traffic(health)):
+        for line in (lines.headline(sample), lines.traffic(health), *lines.sites(sample.sites)):
             console.print(line, no_wrap=True, overflow="ellipsis")
         for line in (*lines.reasons(health), *lines.backlogs(sample.look.backlogs)):
             console.print(line)

@@ -43,6 +43,14 @@ CURSOR = (
     Key("end,ctrl+end,G", "end", "edge(1)", "", "the last endpoint; likewise G"),
 )
 """Of the table itself: they go where the focus is."""
+LINKS = Key(
+    "l",
+    "l",
+    "links",
+    "Links",
+    "the sites that links join this bus to: how far they are, what crosses, what was lost",
+)
+"""In the line of keys only where there are any."""
 BUS = (
     Key("w", "w", "worst", "Worst", "to the worst endpoint; again: to the next worst"),
     Key("s", "s", "sort(1)", "Sort", "by the next column, as a click on its title does"),
@@ -66,6 +74,7 @@ BUS = (
         "who holds how much of the memory for what is too large for rings",
     ),
     Key("t", "t", "tail", "Tail", "what passes on the bus, as it comes"),
+    LINKS,
     Key("escape", "esc", "back", "", "show all endpoints again"),
 )
 ROUTES = (
@@ -85,6 +94,7 @@ PAGES = {
     "Deaths": DEATHS,
     "Pools": (BACK,),
     "Tail": TAIL,
+    "Links": (BACK,),
     "Everywhere": EVERYWHERE,
 }
 """By the name of the page."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from shmbus.views import Backlog, Health, PastDeath, PastLoss
+from shmbus.views import Backlog, Health, PastDeath, PastLoss, SiteInfo
 
 from . import figures
 from .figures import duration, number, percent, since, size
 from .sampler import Sample
+from .sites import SiteRow
 from .states import VERDICTS
 
 BACKLOGS = 4
@@ -32,7 +33,10 @@ def headline(sample: Sample, remark: str = "", width: int = 10_000) -> Text:
         parts.append((f"dispatcher {health.pid}", ""))
     else:
         parts = [(f"dispatcher {health.pid} does not run", "bold red")]
-    parts.append((f"{len(sample.look.endpoints)}/{sample.look.info.slots} endpoints", "dim"))
+    here = sum(1 for e in sample.look.endpoints if e.site is None)
+    parts.append((f"{here}/{sample.look.info.slots} endpoints", "dim"))
+    if elsewhere := len(sample.look.endpoints) - here:
+        parts.append((f"{elsewhere} elsewhere", "dim"))
     if health.dispatcher_alive:
         parts.append((f"up {duration(health.uptime)}", ""))
         parts.append((f"heartbeat {duration(health.heartbeat_age)}", ""))
@@ -70,6 +74,33 @@ def rate(history: Sequence[tuple[float, float]], width: int) -> Text:
     legend = f" the last {duration(span)}, up to {number(max(rates, default=0.0))}/s"
     columns = figures.spark(rates, width - len("rate ") - len(legend))
     return Text.assemble(("rate ", "dim"), (columns, "green"), (legend, "dim"))
+
+
+SITES = {"up": "green", "down": "bold red", "refused": "bold red", "here": "dim"}
+"""The style of each state of a site."""
+
+
+def site_state(site: SiteInfo) -> Text:
+    """In a word."""
+    return Text(site.state, SITES[site.state])
+
+
+def sites(found: Sequence[SiteRow]) -> list[Text]:
+    """The other sites, in one line: those that are down, then the nearest."""
+    if not found:
+        return []
+    line = Text("sites", "dim")
+    for row in found:
+        info = row.info
+        line.append(f"  {info.name} ", "bold")
+        if info.state == "up":
+            line.append(duration(info.round_trip), SITES["up"])
+            line.append(f" ▲{number(row.rates.sent)}/s ▼{number(row.rates.received)}/s")
+        else:
+            line.append(info.state, SITES[info.state])
+        if lost := info.lost_to + info.lost_from:
+            line.append(f" {number(lost)} lost", "bold red")
+    return [line]
 
 
 def reasons(health: Health, most: int | None = None) -> list[Text]:

@@ -38,6 +38,8 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> str:
+        if self.info.site is not None:
+            return self.info.name
         return f"{self.info.slot}:{self.info.generation}"
 
     @property
@@ -51,6 +53,31 @@ class Row(NamedTuple):
         if info.receivers > 1 or info.last_progress is None:
             return info.in_hand_seconds
         return min(info.in_hand_seconds, max(time.time() - info.last_progress, 0.0))
+
+
+def remote(info: EndpointInfo) -> Row:
+    """That of an endpoint of another site, of which nothing is counted."""
+    health = EndpointHealth(
+        name=info.name,
+        state="remote",
+        pid=info.pid,
+        cpu=None,
+        memory=None,
+        incoming=0,
+        outgoing=0,
+        incoming_high=0,
+        outgoing_high=0,
+        untouched=0,
+        oldest=None,
+        in_hand=0,
+        sent=0,
+        received=0,
+        lost=0,
+        lost_by=info.lost_by,
+        redelivered=0,
+        last_progress=None,
+    )
+    return Row(info, health, Rates(), "remote", 0)
 
 
 def trouble(row: Row) -> tuple[int, int]:

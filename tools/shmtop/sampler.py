@@ -9,7 +9,8 @@ import msgspec
 from shmbus.errors import BusError
 from shmbus.views import BusView, EndpointInfo, Look, observe
 
-from .rows import HELD, Rates, Row, Severities
+from .rows import HELD, Rates, Row, Severities, remote
+from .sites import Crossings, SiteRow
 from .states import LATE, word
 
 HISTORY = 240
@@ -22,6 +23,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     look: Look
     rows: list[Row]
     """One for each of the look's endpoints, in the order of slots."""
+    sites: list[SiteRow]
+    """One for each other site that a link sees."""
 
 
 class Sampler:
@@ -35,6 +38,7 @@ class Sampler:
         self._before = self._view.look(late=LATE)
         self._lost: dict[tuple[int, int], float] = {}
         self._severities = Severities()
+        self._crossings = Crossings()
 
     @property
     def view(self) -> BusView:
@@ -63,7 +67,8 @@ class Sampler:
                 keys, here, look.health.endpoints, states, strict=True
             )
         ]
-        return Sample(look=look, rows=rows)
+        rows += [remote(e) for e in look.endpoints if e.site is not None]
+        return Sample(look=look, rows=rows, sites=self._crossings.note(look.seconds, look.sites))
 
     def _note_losses(self, look: Look, earlier: dict[tuple[int, int], EndpointInfo]) -> None:
         """Remember who has just lost messages, and had not chosen so."""

@@ -32,6 +32,7 @@ CALM = {
     "leaving": State("blue", "it is ending in good order"),
     "busy": State("cyan", "it has messages in hand"),
     "idle": State("dim", "it has nothing to do"),
+    "remote": State("dim", "it is on the bus of another site, and a link has told of it"),
 }
 STATES = TROUBLES | CALM
 SEVERITY = {word: len(TROUBLES) - rank for rank, word in enumerate(TROUBLES)}

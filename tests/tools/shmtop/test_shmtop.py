@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,10 +20,11 @@ import pytest
 import shmbus
 from shmbus.shared import layout
 from shmbus.shared.methods import MethodInfo, encode
+from shmbus.shared.sites import SiteNote
 from shmbus.testing import start_python
 from shmbus.views.facts import Process
 from shmbus.views.usage import Processes
-from tests.by_hand import BusByHand, EndpointByHand, camera_on, entry
+from tests.by_hand import BusByHand, EndpointByHand, camera_on, entry, link_on, note
 
 pytest.importorskip("textual")
 
@@ -868,3 +869,48 @@ def test_a_bar_fills_its_width_and_shows_the_least(fill: float) -> None:
     drawn = "".join(text for text, _ in figures.bar(fill, 8))
     assert len(drawn) == 8
     assert (drawn[0] == "·") == (fill == 0)
+
+
+@pytest.mark.smoke
+def test_other_sites_and_who_is_there_are_shown(bus: BusByHand) -> None:
+    link_on(bus, slot=4)
+
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "calc@rome")
+        assert "sites  oslo down  rome 3.1 ms" in seen
+        assert "2 elsewhere" in seen
+        assert "l Links" in seen
+        assert re.search(r"came…@paris remote +7 +-", seen)
+        await pilot.press("l")
+        seen = await until(app, pilot, "as berlin")
+        assert re.search(r"oslo +down", seen)
+        assert "! oslo: nothing is heard of it" in seen
+        assert re.search(r"paris +up +20 ms +0 +0 +0 +2 +1", seen)
+        await pilot.press("escape")
+        await until(app, pilot, "ENDPOINT")
+        await pilot.press("end", "enter")
+        seen = await until(app, pilot, "process 8 on another machine")
+        assert "over @link: up, 3.1 ms there and back" in seen
+        assert "calc.add" in seen
+
+    drive(bus, use)
+
+
+def test_without_links_nothing_is_said_of_sites(bus: BusByHand) -> None:
+    async def use(app: ShmTop, pilot: Pilot[None]) -> None:
+        seen = await until(app, pilot, "worker-1")
+        assert "sites" not in seen
+        assert "Links" not in seen
+
+    drive(bus, use)
+
+
+def test_what_crosses_in_a_second_is_averaged_over_some(bus: BusByHand) -> None:
+    link = link_on(bus, slot=4)
+    with closing(Sampler(bus.name)) as sampler:
+        (before,) = (row.info for row in sampler.sample().sites if row.info.name == "rome")
+        rome = SiteNote(site="rome", space="lan", run=before.run, state="up", since=1.0, sent=1000)
+        link.interests(note(12, rome))
+        (after,) = (row for row in sampler.sample().sites if row.info.name == "rome")
+    assert after.rates.sent > 0
+    assert after.rates.received == 0

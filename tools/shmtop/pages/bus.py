@@ -15,6 +15,7 @@ from shmtop.sampler import Sample
 from .deaths import DeathsPage
 from .endpoint import EndpointPage
 from .line import Line
+from .links import LinksPage
 from .page import Page
 from .pools import PoolsPage
 from .prompt import Prompt
@@ -39,6 +40,7 @@ class BusPage(Page):
     def body(self) -> Iterable[Widget]:
         yield Line(id="traffic")
         yield Line(id="rate")
+        yield Line(id="sites")
         yield Line(id="reasons")
         yield Line(id="backlogs")
         yield EndpointTable()
@@ -60,6 +62,8 @@ class BusPage(Page):
 
     def keys_now(self) -> list[Key]:
         known = super().keys_now()
+        if not self.top.sample.look.sites:
+            known = [key for key in known if key is not keys.LINKS]
         return known if self.typing else [keys.CURSOR[0], *known]
 
     def show(self, sample: Sample) -> None:
@@ -67,6 +71,7 @@ class BusPage(Page):
         self.query_one("#traffic", Line).put(lines.traffic(health))
         rate = lines.rate(self.top.sampler.history, self.size.width - 2)
         self.query_one("#rate", Line).put(rate)
+        self.query_one("#sites", Line).put(*lines.sites(sample.sites))
         self.query_one("#reasons", Line).put(*lines.reasons(health, REASONS))
         self.query_one("#backlogs", Line).put(*lines.backlogs(sample.look.backlogs))
         words = self.prompt.value
@@ -153,6 +158,9 @@ class BusPage(Page):
 
     async def action_pools(self) -> None:
         await self.app.push_screen(PoolsPage())
+
+    async def action_links(self) -> None:
+        await self.app.push_screen(LinksPage())
 
     async def action_tail(self) -> None:
         await self.app.push_screen(TailPage())

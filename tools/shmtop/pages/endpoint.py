@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import asdict
@@ -20,6 +20,7 @@ from shmbus.views import Backlog, Counts, EndpointInfo, Latency, PendingRequest,
 from shmtop import figures, lines
 from shmtop.rows import Row
 from shmtop.sampler import Sample
+from shmtop.sites import SiteRow
 from shmtop.states import STATES
 
 from .line import Line
@@ -49,6 +50,9 @@ class EndpointPage(Page):
         if row is None:
             return
         info = row.info
+        if info.site is not None:
+            self._show_remote(info, gone, sample)
+            return
         title = Text.assemble(
             (info.name, "bold"),
             "  ",
@@ -73,6 +77,32 @@ class EndpointPage(Page):
                 [] if gone else [r for r in health.reasons if f"endpoint {info.name} (" in r],
             )
         )
+
+    def _show_remote(self, info: EndpointInfo, gone: bool, sample: Sample) -> None:
+        state = "gone" if gone else "remote"
+        title = Text.assemble(
+            (info.name, "bold"),
+            "  ",
+            (state, STATES["dead" if gone else "remote"].style),
+            f"  process {info.pid} on {one_line(info.host) or 'another machine'}",
+            f"  known for {figures.since(info.since)}" if info.since else "",
+        )
+        self.query_one("#title", Line).put(title)
+        found = [row for row in sample.sites if row.info.name == info.site]
+        self.query_one("#facts", Static).update(remote_facts(info, found))
+
+
+def remote_facts(info: EndpointInfo, sites: Sequence[SiteRow]) -> Group:
+    """The page of an endpoint of another site: what it wants, and which links reach it."""
+    over = [
+        Text.assemble(
+            f"over {row.info.link}: ",
+            lines.site_state(row.info),
+            f", {figures.duration(row.info.round_trip)} there and back",
+        )
+        for row in sites
+    ]
+    return Group(*over, Text(), Text("Patterns", "bold"), *interests(info))
 
 
 def facts(
