@@ -1,18 +1,24 @@
 /* Death at the worst moment. A process does one thing and is killed on the way; what it leaves behind must do.
  *
- * Two ways of choosing the moment. `swept`: the process is single-stepped, and after each instruction that has
- * changed a shared byte it counts as killed: since nothing else of it would be left, its shared memory is
- * examined as it is, put back, and the next instruction follows. So every instruction is tried. `struck`: built
- * with fail points, it kills itself at each point that it passes.
+ * Two ways of choosing the moment. `swept`: after each instruction that has changed a shared byte (stepped.h) the
+ * process counts as killed: since nothing else of it would be left, its shared memory is examined as it is, put back,
+ * and the next instruction follows. So every instruction is tried. `struck`: built with fail points, it kills itself
+ * at each point that it passes.
  *
  * The dispatcher's death is followed by an adoption, an endpoint's by its departure, each in a process of its
  * own, so that every examination begins alike. Some adoptions are themselves swept. */
 #pragma once
 
 #define SHARED_WITH_CHILDREN
+#ifdef SB_FAILPOINTS
+#include "ringbuf/native/fail.h"
+#undef RB_FAIL
+static void at_point(const char *point);
+#define RB_FAIL(point) at_point(point)
+#endif
 #include "harness.h"
+#include "stepped.h"
 
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include "shmbus/endpoint/native/event.h"
@@ -79,11 +85,11 @@ static inline void check_accounts(struct stage *s)
 
 /* The victim's death ------------------------------------------------------------------------------------------- */
 
-static inline void adopt(struct world *w, bool stop)
+static inline void adopt(struct world *w, bool stepped)
 {
     reopen(w);
-    if (stop)
-        raise(SIGSTOP); /* what is swept begins here: nothing shared has been touched */
+    if (stepped)
+        begin_steps(); /* nothing shared has been touched */
     dp_take_orders(w->f, true);
     dp_recover(w->f);
 }
@@ -125,37 +131,6 @@ static inline void examine(struct stage *s, const struct scenario *x, const uint
 #ifndef SB_FAILPOINTS
 /* Sweeping ----------------------------------------------------------------------------------------------------- */
 
-/* It stops itself where its sweep shall begin, and at its end. */
-static inline pid_t traced_child(void)
-{
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (!child) {
-        CHECK(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
-    } else {
-        int status;
-        CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
-        CHECK(ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_EXITKILL) == 0);
-    }
-    return child;
-}
-
-/* One instruction. False: the child has come to its end. */
-static inline bool step(pid_t child)
-{
-    int status;
-    CHECK(ptrace(PTRACE_SINGLESTEP, child, 0, 0) == 0);
-    CHECK(waitpid(child, &status, 0) == child);
-    CHECK(WIFSTOPPED(status));
-    return WSTOPSIG(status) == SIGTRAP;
-}
-
-static inline void end_child(pid_t child)
-{
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-}
-
 /* How often adoptions are swept in their turn: one in so many states; 0: never. */
 #define ADOPTIONS 40u
 
@@ -164,11 +139,10 @@ static inline void sweep_adoption(struct stage *s, const struct scenario *x, con
     uint8_t *last = malloc(arena_used);
     CHECK(last);
     memcpy(last, start, arena_used);
-    pid_t child = traced_child();
+    pid_t child = stepped_child();
     if (!child) {
         adopt(s->w, true);
         settle(s->w);
-        raise(SIGSTOP);
         _exit(0);
     }
     uint64_t steps = 0, since = 0;
@@ -180,10 +154,9 @@ static inline void sweep_adoption(struct stage *s, const struct scenario *x, con
             continue;
         memcpy(last, arena, arena_used);
         if (++since % 5 == 0 || !on) /* every fifth change: the first level has tried them all */
-            examine(s, x, last, "an instruction of the adoption", steps);
+            examine(s, x, last, "step of the adoption", steps);
     }
     *deepest += steps;
-    end_child(child);
     memcpy(arena, start, arena_used);
     free(last);
 }
@@ -200,29 +173,27 @@ static inline void sweep(const struct scenario *x, uint64_t adoptions)
     CHECK(start && last);
     memcpy(start, arena, arena_used);
     memcpy(last, arena, arena_used);
-    pid_t child = traced_child();
+    pid_t child = stepped_child();
     if (!child) {
-        raise(SIGSTOP);
+        begin_steps();
         x->act(&s);
-        raise(SIGSTOP);
         _exit(0);
     }
     uint64_t steps = 0, states = 0, deepest = 0;
-    examine(&s, x, last, "instruction", 0);
+    examine(&s, x, last, "step", 0);
     while (step(child)) {
         steps++;
         if (memcmp(last, arena, arena_used) == 0)
             continue;
         memcpy(last, arena, arena_used);
-        examine(&s, x, last, "instruction", steps);
+        examine(&s, x, last, "step", steps);
         states++;
         if (adoptions && states % adoptions == adoptions / 2 && !x->endpoint)
             sweep_adoption(&s, x, last, &deepest);
     }
     examine(&s, x, last, "its end, after", steps);
-    end_child(child);
     if (getenv("VERBOSE"))
-        fprintf(stderr, "%s: %llu instructions, %llu states, %llu instructions of adoption\n", x->name,
+        fprintf(stderr, "%s: %llu steps, %llu states, %llu steps of adoptions\n", x->name,
                 (unsigned long long)steps, (unsigned long long)states, (unsigned long long)deepest);
     CHECK(states > 0);
     memcpy(arena, start, arena_used);
@@ -237,10 +208,14 @@ static inline void sweep(const struct scenario *x, uint64_t adoptions)
 #else
 /* Striking ----------------------------------------------------------------------------------------------------- */
 
+#define POINTS 256
+/* Of its successor's deaths one in so many is tried, others in each run. */
+#define SUCCESSORS 4
+
 /* FAIL_POINTS holds the names of all there are; those that killed are printed. */
 static const char *fail_point(int i)
 {
-    static char text[4096], *points[256];
+    static char text[4096], *points[POINTS];
     if (!points[0]) {
         CHECK(getenv("FAIL_POINTS"));
         snprintf(text, sizeof text, "%s", getenv("FAIL_POINTS"));
@@ -249,6 +224,25 @@ static const char *fail_point(int i)
             points[count++] = point;
     }
     return points[i];
+}
+
+/* Which of them were passed since forget_passed(), here or in a child; so no process is made for the others. */
+static uint8_t *passed;
+
+static void at_point(const char *point)
+{
+    const char *one;
+    for (int i = 0; passed && (one = fail_point(i)); i++)
+        if (strcmp(point, one) == 0)
+            passed[i] = true;
+    rb_fail(point);
+}
+
+static inline void forget_passed(void)
+{
+    if (!passed)
+        passed = mmap(NULL, POINTS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    memset(passed, 0, POINTS);
 }
 
 /* Killed at the `nth` pass of `point` while it acts, or adopts? */
@@ -282,24 +276,33 @@ static inline void strike(const struct scenario *x)
     uint8_t *start = malloc(arena_used), *left = malloc(arena_used), *twice = malloc(arena_used);
     CHECK(start && left && twice);
     memcpy(start, arena, arena_used);
+    srand((unsigned)getpid());
+    forget_passed();
+    killed(&s, x, "", 1, false); /* nowhere: it passes them all */
+    memcpy(arena, start, arena_used);
+    uint8_t acting[POINTS];
+    memcpy(acting, passed, POINTS);
     const char *point, *second;
     for (int i = 0; (point = fail_point(i)); i++)
-        for (uint64_t nth = 1; nth <= 4; nth++) {
+        for (uint64_t nth = 1; acting[i] && nth <= 4; nth++) {
             if (!killed(&s, x, point, nth, false)) {
                 memcpy(arena, start, arena_used);
                 break;
             }
             memcpy(left, arena, arena_used);
+            forget_passed();
             examine(&s, x, left, point, nth);
-            for (int k = 0; !x->endpoint && (second = fail_point(k)); k++) { /* and its successor, while it adopts */
-                if (strncmp(second, "recover.", 8) == 0 && killed(&s, x, second, 1, true)) {
+            uint8_t adopting[POINTS];
+            memcpy(adopting, passed, POINTS);
+            for (int k = 0; !x->endpoint && (second = fail_point(k)); k++) /* and its successor, while it adopts */
+                if (adopting[k] && strncmp(second, "recover.", 8) == 0 && rand() % SUCCESSORS == 0 &&
+                    killed(&s, x, second, 1, true)) {
                     char moment[128];
                     snprintf(moment, sizeof moment, "%s, then at %s", point, second);
                     memcpy(twice, arena, arena_used);
                     examine(&s, x, twice, moment, nth);
+                    memcpy(arena, left, arena_used);
                 }
-                memcpy(arena, left, arena_used);
-            }
             memcpy(arena, start, arena_used);
         }
     free(start);

@@ -53,14 +53,14 @@ FAIL_POINTS = sorted(
 def test_killed_at_every_instruction(program: Program, scenario: str) -> None:
     swept = program("swept", ["main.c", *SOURCES], ["-O1"])
     ended = run([str(swept), f"swept_{scenario}"])
-    if "PTRACE_TRACEME" in ended.complaint:
+    if "PTRACE_TRACEME" in ended.complaint:  # elsewhere than on x86-64
         pytest.skip("nobody may be traced here")
     assert (ended.code, ended.complaint, ended.left) == (0, "", [])
 
 
 @pytest.mark.slow
 def test_killed_at_every_fail_point(program: Program) -> None:
-    struck = program("struck", ["main.c", *SOURCES, *WITH_FILES], ["-O1", "-DSB_FAILPOINTS"])
+    struck = program("struck", ["main.c", *SOURCES, *WITH_FILES], ["-O0", "-DSB_FAILPOINTS"])
     ended = run([str(struck)], FAIL_POINTS=" ".join(FAIL_POINTS))
     assert (ended.code, ended.complaint, ended.left) == (0, "", [])
     kept = {f"struck_{scenario}" for scenario in SCENARIOS + promises(WITH_FILES)}
