@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shmbus.shared.frames import Bytes
+
 from . import keys, wire
 
-Put = Callable[[str, bytes, "bytes | memoryview"], None]
+Put = Callable[[str, bytes, Bytes], None]
 
 
 class Channel:
@@ -21,7 +23,7 @@ class Channel:
         head = wire.head(self._run, self._to, 0, wire.packed(body))
         self._put(self._outbox.key(wire.CONTROL, what), head, b"")
 
-    def send(self, lane: str, type: str, body: bytes, payload: bytes | memoryview) -> None:
+    def send(self, lane: str, type: str, body: bytes, payload: Bytes) -> None:
         """A frame of another lane."""
         self._seq += 1
         head = wire.head(self._run, self._to, self._seq, body)

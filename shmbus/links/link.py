@@ -16,7 +16,9 @@ from shmbus.errors import InvalidSetting, LinkClosed, NoThread
 from shmbus.shared import names, threads
 
 from .config import LinkConfig
+from .handling import Handling
 from .node import Node
+from .pings import ping_peers
 from .status import LinkStatus
 from .wire import new_run
 
@@ -109,7 +111,7 @@ class Link:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         node = Node(self._bus, self.config, new_run())
-        opening = asyncio.ensure_future(node.open())
+        opening = asyncio.ensure_future(_open(node))
         stopped = asyncio.ensure_future(self._stop.wait())
         waiting: list[asyncio.Future[Any]] = [stopped, node.ended]
         try:
@@ -146,6 +148,14 @@ class Link:
     def _closed(self) -> LinkClosed:
         reason = "" if self._reason is None else str(self._reason)
         return LinkClosed(site=self.config.site, reason=reason)
+
+
+async def _open(node: Node) -> None:
+    """Join the space with all that a link does."""
+    await node.attach()
+    ping_peers(node)
+    Handling(node)
+    await node.join()
 
 
 def link(bus: str | None = None, config: LinkConfig | Mapping[str, Any] | None = None) -> Link:

@@ -13,7 +13,7 @@ from functools import partial
 
 import msgspec
 
-from shmbus.aio.attach import attach
+from shmbus.aio.attach import attach_as
 from shmbus.aio.endpoint import Endpoint
 from shmbus.aio.threads import in_thread
 from shmbus.errors import BusError, NoSuchSite, SiteTaken
@@ -34,6 +34,10 @@ log = logging.getLogger("shmbus")
 OnFrame = Callable[[Peer, str, msgspec.Raw, bytes], None]
 """Gets the peer, the type in the names of the space, the lane's body, and the payload. Raises
 `Garbage`."""
+
+CONCURRENCY = 1 << 16
+"""Messages of the bus that are worked on at a time. A request is until its answer has come, which
+shall keep nobody else's from being asked."""
 
 COALESCED = 0.02
 """Seconds in which changes of the bus's routes become one."""
@@ -85,12 +89,18 @@ class Node:
 
     # Beginning and ending --------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Attach, and join the space. Raises what attaching raises, `NotSupported`, `LinkFailed`
-        and `SiteTaken`."""
-        config = self.config
-        self.endpoint = await attach(self._bus, name=f"link-{config.name}", reconnect="always")
+    async def attach(self) -> None:
+        """Attach to the bus. Raises what attaching raises."""
+        self.endpoint = await attach_as(
+            f"@{self.config.name}", self._bus, reconnect="always", concurrency=CONCURRENCY
+        )
         self.bus = self.endpoint.bus.name
+        await self.endpoint.subscribe("$bus.routes", lambda _: self.routes_changed())
+        self.endpoint.start()
+
+    async def join(self) -> None:
+        """Then join the space. Raises `NotSupported`, `LinkFailed` and `SiteTaken`."""
+        config = self.config
         self._session = Session(config, self.bus, self._on_frames, self._on_signs)
         await self._apart(self._session.open)
         self._reach = Reach(config, self._session.connected)
@@ -207,8 +217,7 @@ class Node:
 
     def nearest(self, sites: list[Peer]) -> list[Peer]:
         """The same, the nearest first."""
-        far = float("inf")
-        return sorted(sites, key=lambda p: (far if p.round_trip is None else p.round_trip, p.site))
+        return sorted(sites, key=lambda p: (p.clock.round_trip_ns, p.site))
 
     def sites_for(self, type: str) -> list[Peer]:
         """The peers that handle this type of this bus's, the nearest first."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from shmbus.endpoint._kernel import Encoded, Origin
+from shmbus.shared._kernel import monotonic_ns
+from shmbus.shared.frames import Bytes
+
 from .channel import Channel
+from .clock import Clock
 from .rules import Rules
 from .tables import Incoming, Outgoing
-from .wire import packed
+from .wire import Garbage, packed
 
 
 class Peer:
@@ -16,10 +21,24 @@ class Peer:
         self.told, self.table = Outgoing(rules), Incoming()
         self.up = False
         """Its table has come: it can be talked to."""
-        self.round_trip: float | None = None
-        """Seconds; None: not known yet."""
+        self.clock = Clock()
 
-    def send(self, lane: str, type: str, body: object, payload: bytes | memoryview = b"") -> None:
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to it and back; None: not measured yet."""
+        known = self.clock.known
+        return None if known is None else self.clock.round_trip_ns / 1e9
+
+    def payload(self, source: str, sent_ns: int, flags: int, data: bytes) -> Encoded:
+        """What an endpoint there has sent when its clock showed `sent_ns`, for this bus. Raises
+        `Garbage`."""
+        here, error = self.clock.here(sent_ns, monotonic_ns())
+        try:
+            return Encoded(flags, data, Origin(source, self.site, here, error, sent_ns, 0))
+        except ValueError as why:
+            raise Garbage(f"payload: {why}") from None
+
+    def send(self, lane: str, type: str, body: object, payload: Bytes = b"") -> None:
         """Send a frame, behind those that were sent before. `type`: in the names of the space."""
         self.channel.send(lane, type, packed(body), payload)
 

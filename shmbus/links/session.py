@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmbus.errors import LinkFailed, NoThread, NotSupported
 from shmbus.shared import threads
+from shmbus.shared.frames import Bytes
 
 from .config import LinkConfig
 from .reach import certificates
@@ -224,12 +225,14 @@ class Session:
 
     # What goes -------------------------------------------------------------------------------
 
-    def put(self, key: str, attachment: bytes, payload: bytes | memoryview) -> None:
+    def put(self, key: str, attachment: bytes, payload: Bytes) -> None:
         """Send a frame; waits where the way there is full. Thread-safe."""
         session = self._session
         if session is not None:
             try:
-                session.put(key, payload, attachment=attachment, **self._block)
+                # zenoh copies what it gets, and takes no views.
+                content = payload if isinstance(payload, bytes) else bytes(payload)
+                session.put(key, content, attachment=attachment, **self._block)
             except self._zenoh.ZError as why:
                 log.debug("frame %s not sent: %s", key, why)
 

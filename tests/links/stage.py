@@ -73,6 +73,7 @@ class Site:
     def __init__(self, stage: Stage, name: str, bus: str) -> None:
         self.name, self.bus = name, bus
         self.process: BusProcess | None = None
+        self.served: shmbus.Bus | None = None
         self.link: Link | None = None
         self.linked: Program | None = None
         self.namespace: Namespace | None = None
@@ -210,7 +211,7 @@ class Stage:
             self._stack.callback(_end, site.process)
             site.process.start()
         else:
-            self.keep(shmbus.serve(bus, settings=shmbus.Settings(**settings)))
+            site.served = self.keep(shmbus.serve(bus, settings=shmbus.Settings(**settings)))
         return site
 
     def sites(self, *names: str) -> list[Site]:

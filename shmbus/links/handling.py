@@ -1,0 +1,137 @@
+"""What the link's endpoint handles on its bus, in the place of endpoints of other sites."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from functools import partial
+
+import msgspec
+
+from shmbus.aio.threads import in_thread
+from shmbus.endpoint._kernel import Encoded, Message
+from shmbus.endpoint.subscribing import Subscription
+from shmbus.errors import BusError
+from shmbus.shared._kernel import monotonic_ns
+
+from .commands import Commands, send_there
+from .exchanges import read_answered, read_asked
+from .gathering import gather_there
+from .node import Node
+from .peer import Peer
+from .requests import Asking
+from .serving import Serving
+from .wire import REPLY, REQUEST, SEND
+
+log = logging.getLogger("shmbus")
+
+AGAIN = 0.5
+"""Seconds until another try where the bus cannot be told now."""
+
+Answer = Encoded | AsyncGenerator[Encoded, None] | None
+
+
+class Handling:
+    """That of one link, from when its endpoint is attached."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self._asking = Asking(self._able, self._loop)
+        self._serving = Serving(node.endpoint, self._loop)
+        self._handled: dict[str, Subscription] = {}
+        self._following: asyncio.Task[None] | None = None
+        self._behind = False
+        self._commands = Commands(node.endpoint, self._loop, lambda peer, type: None)
+        node.lanes[SEND] = self._commands.take
+        node.lanes[REQUEST] = self._take_request
+        node.lanes[REPLY] = self._take_reply
+        node.on_down.append(self._gone)
+        node.on_wants.append(self._changed)
+
+    def _able(self, type: str) -> list[tuple[Peer, str]]:
+        """The peers that handle a type of this bus, the nearest first, with its name there."""
+        return [
+            (peer, there)
+            for peer in self._node.sites_for(type)
+            if (there := peer.rules.outward(type)) is not None
+        ]
+
+    async def _handle(self, message: Message) -> Answer:
+        if message.kind == "send":
+            send_there(self._able(message.type), message)
+            return None
+        if message._directed:
+            return await gather_there(self._asking, message, monotonic_ns())
+        return await self._asking.ask(message)
+
+    def _take_request(self, peer: Peer, type: str, body: msgspec.Raw, payload: bytes) -> None:
+        self._serving.take(peer, type, read_asked(body), payload)
+
+    def _take_reply(self, peer: Peer, _: str, body: msgspec.Raw, payload: bytes) -> None:
+        self._asking.take(peer, read_answered(body), payload)
+
+    def _gone(self, peer: Peer, reason: str) -> None:
+        self._asking.gone(peer, reason)
+        self._serving.gone(peer)
+        self._changed(peer)
+
+    # What is handled -------------------------------------------------------------------------
+
+    def _changed(self, _: Peer) -> None:
+        """What endpoints of a site handle may be other now."""
+        self._behind = True
+        if self._following is None or self._following.done():
+            self._following = self._loop.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Handle what they do, and no more."""
+        while self._behind:
+            self._behind = False
+            wanted = self._wanted()
+            try:
+                for pattern in self._handled.keys() - wanted:
+                    await self._apart(self._handled.pop(pattern).close)
+                for pattern in wanted - self._handled.keys():
+                    await self._begin(pattern)
+            except BusError as why:
+                log.debug("link %s: %s", self._node.config.site, why)
+                await asyncio.sleep(AGAIN)
+                self._behind = True
+
+    def _wanted(self) -> set[str]:
+        return {
+            pattern
+            for peer in self._node.peers.values()
+            if peer.up
+            for wanted in peer.table.wants()
+            if wanted.role == "handle"
+            for pattern in peer.rules.offered(wanted.pattern)
+        }
+
+    async def _begin(self, pattern: str) -> None:
+        endpoint = self._node.endpoint
+        handle = partial(
+            endpoint._inner._subscribing.handle,
+            pattern,
+            self._handle,
+            payload_type=None,
+            redeliver=False,
+            limit=None,
+            gate=endpoint._gates.of_callback(self._handle, None),
+        )
+        self._handled[pattern] = await in_thread(
+            endpoint.name, "handling", handle, undo=Subscription.close
+        )
+
+    async def _apart(self, close: object) -> None:
+        await in_thread(self._node.endpoint.name, "handling", close)  # type: ignore[arg-type]
+
+    def end(self) -> None:
+        """The link ends."""
+        if self._following is not None:
+            self._following.cancel()
+        self._asking.end()
+        self._serving.end()
+        self._commands.end()

@@ -1,0 +1,285 @@
+"""Requests of endpoints on this bus that other sites answer: `Asking`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from shmbus import errors
+from shmbus.endpoint._kernel import Encoded
+from shmbus.shared._kernel import monotonic_ns
+from shmbus.shared.failures import Passed
+
+from . import failures
+from .exchanges import (
+    PARTS,
+    REPLY,
+    WINDOW,
+    Answer,
+    Answered,
+    Ask,
+    Asked,
+    Credit,
+    End,
+    Part,
+    Withdrawn,
+    part_bytes,
+)
+from .wire import REQUEST, Garbage
+
+if TYPE_CHECKING:
+    from shmbus.endpoint._kernel import Message
+    from shmbus.shared.frames import Bytes
+
+    from .peer import Peer
+
+LATE = 1.0
+"""Seconds after its deadline that an exchange is forgotten whose answer was lost, and between looks
+for those that nobody waits for any more, since their requester has gone."""
+
+
+class Whole(NamedTuple):
+    """What came is the reply."""
+
+    payload: Encoded
+
+
+class Piece(NamedTuple):
+    """What came is a part of it."""
+
+    payload: Encoded
+
+
+class Complete(NamedTuple):
+    """Those were all parts."""
+
+
+Came = Whole | Piece | Complete | errors.BusError
+
+
+class Exchange:
+    """A request that a peer works on. What comes of it waits here until it is taken."""
+
+    def __init__(
+        self, asking: Asking, peer: Peer, message: Message, type: str, number: int
+    ) -> None:
+        """`type`: in the names of the space."""
+        self.peer, self.message, self.number = peer, message, number
+        self._asking, self._type = asking, type
+        self._came: deque[Came] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._parts = 0  # that have come
+        self._received = self._taken = 0  # bytes of them
+        self._granted = WINDOW
+
+    def put(self, came: Came) -> None:
+        """This has come."""
+        self._came.append(came)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def put_part(self, part: Part, payload: Encoded) -> None:
+        """Likewise. Raises `Garbage` where it is more than was granted."""
+        if self._received >= self._granted:
+            self._lose("more of them came than were asked for")
+            raise Garbage("a part that was not granted")
+        self._received += part_bytes(len(payload))
+        if self._follows(part.index):
+            self._parts += 1
+            self.put(Piece(payload))
+
+    def put_end(self, end: End) -> None:
+        """Likewise: the last part has come."""
+        if self._follows(end.parts):
+            self.put(Complete())
+
+    def _follows(self, index: int) -> bool:
+        """Whether all parts before this one have come; if not, it has failed."""
+        if index == self._parts:
+            return True
+        self._lose(f"{index - self._parts} of them were lost between the sites")
+        return False
+
+    def _lose(self, why: str) -> None:
+        """Its parts are not all there."""
+        self.fail(
+            errors.ReplyLost(
+                type=self.message.type, endpoint=link_of(self.peer), reason=f"of its parts, {why}"
+            )
+        )
+
+    def fail(self, error: errors.BusError) -> None:
+        """It has failed, and nothing more is to come."""
+        self.withdraw()
+        self.put(error)
+
+    async def next(self) -> Came:
+        """What comes next of it. Where the task is cancelled, it is withdrawn."""
+        while not self._came:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            except BaseException:
+                self.withdraw()
+                raise
+            finally:
+                self._waiter = None
+        return self._came.popleft()
+
+    def took(self, part: Piece) -> None:
+        """Its requester has room for more."""
+        self._taken += part_bytes(len(part.payload))
+        if 2 * (self._granted - self._taken) <= WINDOW:
+            self._granted = self._taken + WINDOW
+            if self._asking.is_open(self):
+                self.say(Credit(self.number, self._granted))
+
+    def withdraw(self) -> None:
+        """Nobody waits for it any more. Harmless if it is over."""
+        if self._asking.close(self):
+            self.say(Withdrawn(self.number))
+
+    def say(self, body: Asked, data: Bytes = b"") -> None:
+        """To its peer."""
+        self.peer.send(REQUEST, self._type, body, data)
+
+
+class Asking:
+    """Those of one link. `able`: the peers that handle a type, the nearest first, with its name in
+    the space."""
+
+    def __init__(
+        self,
+        able: Callable[[str], Sequence[tuple[Peer, str]]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.able, self._loop = able, loop
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Exchange] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def ask(self, message: Message) -> Encoded | AsyncGenerator[Encoded, None] | None:
+        """Have the nearest site answer it that handles it. One that turns out not to, or whose
+        endpoint has gone before it had begun, is followed by the next."""
+        why: errors.BusError = errors.NoRoute(type=message.type)
+        for peer, type in self.able(message.type):
+            exchange = self.begin(peer, type, message, PARTS if message._streams else REPLY)
+            came = await exchange.next()
+            if isinstance(came, Whole):
+                return came.payload
+            if not isinstance(came, errors.BusError):
+                return _parts(exchange, came)
+            why = came
+            if not _is_untouched(why):
+                break
+        message._fail_as(why)
+        return None
+
+    def begin(
+        self, peer: Peer, type: str, message: Message, want: int, sooner_ns: int = 0
+    ) -> Exchange:
+        """Ask that peer, to answer so much sooner than its requester needs it."""
+        exchange = Exchange(self, peer, message, type, next(self._numbers))
+        payload, left = message._encoded(), 0
+        if message.deadline_ns is not None:
+            left = max(1, message.deadline_ns - sooner_ns - monotonic_ns())
+        exchange.say(
+            Ask(
+                exchange.number,
+                message.source,
+                message.sent_ns,
+                payload.flags,
+                want,
+                left,
+                message.attempt,
+            ),
+            payload.data,
+        )
+        self._open[exchange.number] = exchange
+        if self._timer is None:
+            self._timer = self._loop.call_later(LATE, self._look)
+        return exchange
+
+    def is_open(self, exchange: Exchange) -> bool:
+        """Whether something may still come of it."""
+        return exchange.number in self._open
+
+    def close(self, exchange: Exchange) -> bool:
+        """Nothing more comes of it: whether something could have."""
+        return self._open.pop(exchange.number, None) is not None
+
+    def take(self, peer: Peer, body: Answered, data: bytes) -> None:
+        """A frame of the lane of replies. Raises `Garbage`."""
+        exchange = self._open.get(body.number)
+        if exchange is None or exchange.peer is not peer:
+            return  # it is over
+        if isinstance(body, Part):
+            exchange.put_part(body, peer.payload(body.source, body.sent_ns, body.flags, data))
+        elif isinstance(body, Answer):
+            payload = peer.payload(body.source, body.sent_ns, body.flags, data)
+            self.close(exchange)
+            exchange.put(Whole(payload))
+        elif isinstance(body, End):
+            exchange.put_end(body)
+            self.close(exchange)
+        else:
+            self.close(exchange)
+            exchange.put(failures.read(data, exchange.message.type, peer.site))
+
+    def gone(self, peer: Peer, reason: str) -> None:
+        """That site is not there any more, or is there anew."""
+        for exchange in [each for each in self._open.values() if each.peer is peer]:
+            self.close(exchange)
+            exchange.put(
+                errors.EndpointDied(
+                    type=exchange.message.type, endpoint=link_of(peer), reason=reason
+                )
+            )
+
+    def _look(self) -> None:
+        """Forget those that nobody waits for any more."""
+        self._timer = None
+        now = monotonic_ns()
+        for exchange in list(self._open.values()):
+            message = exchange.message
+            if now > (message.deadline_ns or now) + LATE * 1e9 or message.cancelled:
+                exchange.fail(
+                    errors.RequestTimeout(
+                        type=message.type, seconds=LATE, endpoint=link_of(exchange.peer)
+                    )
+                )
+        if self._open:
+            self._timer = self._loop.call_later(LATE, self._look)
+
+    def end(self) -> None:
+        """The link ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+async def _parts(exchange: Exchange, came: Came) -> AsyncGenerator[Encoded, None]:
+    """Those of a reply. Closing it breaks it off there."""
+    try:
+        while isinstance(came, Piece):
+            yield came.payload
+            exchange.took(came)
+            came = await exchange.next()
+        if isinstance(came, errors.BusError):
+            raise Passed(came)
+    finally:
+        exchange.withdraw()
+
+
+def _is_untouched(why: errors.BusError) -> bool:
+    """Whether nobody there had begun it, nor will."""
+    return isinstance(why, errors.NoRoute) or (
+        isinstance(why, errors.EndpointDied) and not why.begun
+    )
+
+
+def link_of(peer: Peer) -> str:
+    """Who is at fault, if nobody knows better."""
+    return f"@link@{peer.site}"

@@ -1,0 +1,163 @@
+"""Requests of other sites that endpoints of this bus answer: `Serving`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from shmbus import errors
+from shmbus.endpoint._kernel import until
+
+from . import failures
+from .exchanges import (
+    ALL,
+    PARTS,
+    WINDOW,
+    Answer,
+    Answered,
+    Ask,
+    Asked,
+    Credit,
+    End,
+    Failed,
+    Part,
+    part_bytes,
+)
+from .gathering import gather_here
+from .wire import REPLY, Garbage
+
+if TYPE_CHECKING:
+    from shmbus.aio.endpoint import Endpoint
+    from shmbus.endpoint._kernel import Encoded, Message
+    from shmbus.shared.frames import Bytes
+
+    from .peer import Peer
+
+log = logging.getLogger("shmbus")
+
+MOST = 4096
+"""Requests of one peer that are worked on at a time."""
+
+
+class Work:
+    """One request of a peer."""
+
+    def __init__(self, peer: Peer, type: str, number: int) -> None:
+        """`type`: in the names of the space."""
+        self.peer, self._type, self._number = peer, type, number
+        self.task: asyncio.Task[None] | None = None
+        self._sent, self._granted = 0, WINDOW
+        self._parts = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def answer(self, reply: Message) -> None:
+        """Its reply is there."""
+        payload = reply._encoded()
+        self.say(Answer(self._number, reply.source, reply.sent_ns, payload.flags), payload.data)
+
+    def answer_all(self, found: bytes) -> None:
+        """What became of each is."""
+        self.say(Answer(self._number, "@link", 0, 0), found)
+
+    async def give(self, part: Message) -> None:
+        """A part of its reply is; returns when the next is wanted."""
+        payload = part._encoded()
+        body = Part(self._number, part.source, part.sent_ns, payload.flags, self._parts)
+        self.say(body, payload.data)
+        self._parts += 1
+        self._sent += part_bytes(len(payload))
+        while self._sent >= self._granted:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def grant(self, bytes: int) -> None:
+        """More parts are wanted."""
+        self._granted = max(self._granted, bytes)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def end(self) -> None:
+        """Those were all parts."""
+        self.say(End(self._number, self._parts))
+
+    def fail(self, why: errors.BusError) -> None:
+        """It has failed."""
+        self.say(Failed(self._number), failures.account(why))
+
+    def say(self, body: Answered, data: Bytes = b"") -> None:
+        """To its peer."""
+        self.peer.send(REPLY, self._type, body, data)
+
+
+class Serving:
+    """Those of one link, whose endpoint asks here."""
+
+    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
+        self._endpoint, self._loop = endpoint, loop
+        self._works: dict[Peer, dict[int, Work]] = {}
+
+    def take(self, peer: Peer, type: str, body: Asked, data: bytes) -> None:
+        """A frame of the lane of requests. `type`: in the names of the space. Raises `Garbage`."""
+        works = self._works.setdefault(peer, {})
+        work = works.get(body.number)
+        if not isinstance(body, Ask):
+            if work is None:
+                return  # it is over
+            if isinstance(body, Credit):
+                work.grant(body.bytes)
+            elif work.task is not None:
+                work.task.cancel()
+            return
+        if work is not None:
+            raise Garbage("the number of another request")
+        payload = peer.payload(body.source, body.sent_ns, body.flags, data)
+        work = Work(peer, type, body.number)
+        here = peer.rules.inward(type)
+        if here is None:
+            work.fail(errors.NoRoute(type=type))
+        elif len(works) >= MOST:
+            work.fail(errors.RequestsFull(type=type, endpoint="@link", limit=MOST, seconds=0.0))
+        else:
+            works[body.number] = work
+            work.task = self._loop.create_task(
+                self._serve(work, body, here, payload), name=f"shmbus:@link:{here}"
+            )
+            work.task.add_done_callback(lambda _: works.pop(body.number, None))
+
+    async def _serve(self, work: Work, ask: Ask, type: str, payload: Encoded) -> None:
+        left = ask.left_ns / 1e9 if ask.left_ns else None
+        try:
+            if ask.want == PARTS:
+                await self._stream(work, type, payload, left)
+            elif ask.want == ALL:
+                work.answer_all(await gather_here(self._endpoint, type, payload, left))
+            else:
+                deadline = until(left, None)
+                ask_here = self._endpoint._requests.ask
+                work.answer(await ask_here(type, payload, deadline, None, ask.attempt))
+        except errors.Disconnected:
+            work.fail(errors.EndpointDied(type=type, endpoint="@link", reason="its bus is down"))
+        except errors.BusError as why:
+            work.fail(why)
+
+    async def _stream(self, work: Work, type: str, payload: Encoded, left: float | None) -> None:
+        stream = self._endpoint.stream(type, payload, timeout=None, total=left)
+        async with stream:
+            async for part in stream:
+                if part.kind == "reply":
+                    work.answer(part)
+                    return
+                await work.give(part)
+        work.end()
+
+    def gone(self, peer: Peer) -> None:
+        """That site is not there any more: nobody waits for its requests."""
+        for work in self._works.pop(peer, {}).values():
+            if work.task is not None:
+                work.task.cancel()
+
+    def end(self) -> None:
+        """The link ends."""
+        for peer in list(self._works):
+            self.gone(peer)
