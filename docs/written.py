@@ -116,9 +116,9 @@ _EXPLAINED = {
     "howto/receive.md#asking": "Endpoint.receive Endpoint.receive_many",
     "howto/loops.md": "Endpoint.fileno",
     "howto/receive.md#what-a-message-says": "Message.type Message.payload Message.source "
-    "Message.kind Message.size Message.sent_ns Message.lost Message.attempt "
-    "Message.redelivered Message.retained Message.urgent Message.correlation_id Message.done "
-    "Endpoint.name",
+    "Message.kind Message.size Message.sent_ns Message.site Message.sent_error_ns Message.lost "
+    "Message.attempt Message.redelivered Message.retained Message.urgent "
+    "Message.correlation_id Message.done Endpoint.name",
     "payloads.md#how-long-a-large-payload-stays": "Message.release",
     "howto/receive.md#last-values": "BusView.retained",
     "howto/receive.md#see-everything": "Endpoint.tap Message.tap",

@@ -23,9 +23,12 @@ class Passed(NamedTuple):
     message: Message[Any]
     tap: Tap
     took: float | None
-    """Seconds that the bus took; None where it is one of the bus's own events."""
+    """Seconds that the bus took, and where it comes from another site, the way from there; None
+    where it is one of the bus's own events."""
     after: float | None
     """Of a reply: seconds since its request; None where the tap has not seen that."""
+    after_error: float | None = None
+    """By how many seconds ``after`` may be wrong; None: it is exact."""
 
     @property
     def failed(self) -> bool:
@@ -53,7 +56,7 @@ class Filter:
         self._kinds = frozenset(kinds)
         self._sources, self._targets = sources, targets
         self._slower, self._failed = slower, failed
-        self._requested: dict[Any, int] = {}
+        self._requested: dict[Any, tuple[int, int | None]] = {}  # when, and how well that is known
         self.all = not (kinds or sources or targets or failed) and slower is None
         """Whether all are wanted."""
 
@@ -61,7 +64,7 @@ class Filter:
         """What passed; None where it is not wanted."""
         if (tap := message.tap) is not None:
             took = (tap.forwarded_ns - tap.sent_ns) / 1e9
-            passed = Passed(message, tap, took, self._since_request(message, tap))
+            passed = Passed(message, tap, took, *self._since_request(message, tap))
         else:
             passed = Passed(message, _of_the_bus(message), None, None)
         return passed if self.all or self._wants(passed) else None
@@ -79,17 +82,20 @@ class Filter:
         seconds = passed.took if passed.after is None else passed.after
         return self._slower is None or (seconds or 0.0) > self._slower
 
-    def _since_request(self, message: Message[Any], tap: Tap) -> float | None:
+    def _since_request(self, message: Message[Any], tap: Tap) -> tuple[float | None, float | None]:
+        """And by how much that may be wrong."""
         if tap.kind in ("event", "send") or message.correlation_id is None:
-            return None
+            return None, None
         if tap.kind == "request":
-            self._requested[message.correlation_id] = tap.sent_ns
+            self._requested[message.correlation_id] = tap.sent_ns, message.sent_error_ns
             if len(self._requested) > _REQUESTS:
                 self._requested.pop(next(iter(self._requested)))
-            return None
+            return None, None
         take = self._requested.get if tap.kind == "part" else self._requested.pop
-        sent = take(message.correlation_id, None)
-        return None if sent is None else (tap.forwarded_ns - sent) / 1e9
+        if (asked := take(message.correlation_id, None)) is None:
+            return None, None
+        sent, error = asked
+        return (tap.forwarded_ns - sent) / 1e9, None if error is None else error / 1e9
 
 
 def _of_the_bus(message: Message[Any]) -> Tap:

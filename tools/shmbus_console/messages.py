@@ -15,7 +15,7 @@ from shmbus.views import Retained
 
 from . import arrays, letters
 from .output import encoded, flush, for_people, print_json, to_json, write
-from .text import duration, one_line
+from .text import measured, one_line
 
 
 def raw(payload: object) -> bytes:
@@ -80,6 +80,9 @@ def envelope(message: Message[Any]) -> dict[str, Any]:
         "time": _sent(message),
         "payload": payload,
     }
+    if message.site is not None:
+        document["site"] = message.site
+        document["time_error_seconds"] = (message.sent_error_ns or 0) / 1e9
     if isinstance(payload, bytes):
         document["payload"] = None
         document["payload_base64"] = base64.b64encode(payload).decode()
@@ -105,6 +108,8 @@ def kept_document(value: Retained) -> dict[str, Any]:
         "number": value.number,
         "payload": value.payload,
     }
+    if value.site is not None:
+        document["site"], document["time_error_seconds"] = value.site, value.sent_error
     if isinstance(value.payload, bytes):
         document["payload"] = None
         document["payload_base64"] = base64.b64encode(value.payload).decode()
@@ -137,20 +142,33 @@ def pretty(message: Message[Any]) -> bytes:
 _OUTCOMES = {"nobody": "yellow", "lost": "red", "dropped": "magenta", "forbidden": "red"}
 
 
-def tapped(message: Message[Any], seen: Tap, took: float | None, after: float | None) -> bytes:
+def tapped(
+    message: Message[Any],
+    seen: Tap,
+    took: float | None,
+    after: float | None,
+    after_error: float | None = None,
+) -> bytes:
     """A message that passed between others, as a line for people."""
     outcome = "" if seen.outcome == "delivered" else seen.outcome
+    later = None if after is None else measured(after, after_error)
     parts = [
         click.style(_clock(message), dim=True),
         f"{seen.kind:7}",
         click.style(message.type, fg="cyan", bold=True),
         click.style(f"{message.source} -> {seen.target or '-'}", fg="green"),
         *([click.style(outcome, fg=_OUTCOMES.get(outcome))] if outcome else []),
-        *([click.style(f"in {duration(took)}", dim=True)] if took is not None else []),
-        *([click.style(f"after {duration(after)}", dim=True)] if after is not None else []),
+        *([click.style(f"in {since_sent(message, took)}", dim=True)] if took is not None else []),
+        *([click.style(f"after {later}", dim=True)] if later is not None else []),
         shown(message),
     ]
     return encoded(_plain(" ".join(parts)).rstrip())
+
+
+def since_sent(message: Message[Any], seconds: float) -> str:
+    """A time since it was sent, and how well that is known."""
+    error = message.sent_error_ns
+    return measured(seconds, None if error is None else error / 1e9)
 
 
 def _plain(text: str) -> str:

@@ -30,6 +30,17 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def measured(seconds: float, error: float | None) -> str:
+    """A time for people, and by how much it may be wrong, in the same unit: ``3.1 ms +-0.2``. None:
+    it is exact."""
+    if error is None:
+        return duration(seconds)
+    size = abs(seconds)
+    unit = 1e-6 if size < 1e-3 else 1e-3 if size < 1 else 1.0
+    sign = "-" if seconds < 0 else ""
+    return f"{sign}{duration(size)} +-{error / unit:.3g}"
+
+
 def duration(seconds: float | None) -> str:
     """A time for people."""
     if seconds is None:

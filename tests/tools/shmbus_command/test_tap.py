@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,8 +14,12 @@ import pytest
 from shmbus_command import flow
 from shmbus_command.filtering import Passed
 from shmbus_command.flow import Flows
+from shmbus_console.text import measured
 
 import shmbus
+from shmbus.endpoint._kernel import Encoded, Origin
+from shmbus.endpoint.attach import attach_as
+from shmbus.endpoint.payloads import MSGPACK
 from shmbus.testing import eventually
 
 from .conftest import Ran
@@ -313,3 +319,36 @@ def test_a_type_for_each_message_takes_bounded_memory(monkeypatch: pytest.Monkey
     assert report.bytes_per_second == 1000.0
     assert report.count == 2000
     assert report.others_count == 2000 - sum(f.count for f in report.flows)
+
+
+# Other sites ------------------------------------------------------------------------------------
+
+
+def from_paris(bus: shmbus.Bus) -> None:
+    """A message of another site, sent 20 ms ago, as well as that is known."""
+    sent = time.monotonic_ns() - 20_000_000
+    origin = Origin("camera", "paris", sent, 200_000, sent + 7, 0)
+    with attach_as("@link", bus.name) as link:
+        link.publish("camera.frame", Encoded(MSGPACK, msgspec.msgpack.encode("x"), origin))
+
+
+@pytest.mark.smoke
+def test_of_what_comes_from_another_site_the_time_is_shown_with_how_well_it_is_known(
+    bus: shmbus.Bus, shmbus_command: Command
+) -> None:
+    with once_tapped(bus, lambda: from_paris(bus)):
+        ran = shmbus_command("tap", "-b", bus.name, "camera.>", "-n", 1, "--timeout", "30s")
+    assert re.search(r"camera@paris -> - nobody in [0-9.]+ ms \+-0.2", ran.out), ran.out
+    with once_tapped(bus, lambda: from_paris(bus)):
+        ran = shmbus_command("tap", "-b", bus.name, "camera.>", "-n", 1, "--json")
+    (found,) = map(msgspec.json.decode, ran.lines)
+    assert (found["site"], found["time_error_seconds"]) == ("paris", 0.0002)
+    assert found["routing_seconds"] > 0.02
+
+
+def test_how_well_a_time_is_known_is_told_in_the_same_unit() -> None:
+    assert measured(0.0031, 0.0002) == "3.1 ms +-0.2"
+    assert measured(0.0000311, 0.0002) == "31.1 µs +-200"
+    assert measured(-0.0001, 0.0002) == "-100.0 µs +-200"
+    assert measured(2.5, 0.01) == "2.50 s +-0.01"
+    assert measured(2.5, None) == "2.50 s"

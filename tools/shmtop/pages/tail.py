@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.text import Text
-from shmbus_console.messages import shown
+from shmbus_console.messages import shown, since_sent
 from textual import on
 from textual.widget import Widget
 
@@ -82,6 +82,8 @@ def tail_line(message: shmbus.Message[Any]) -> Text:
     line.append(f"{tap.kind:7} ", "red" if tap.kind == "error" else "")
     line.append(f"{message.type} ", "bold")
     line.append(f"{message.source} -> {tap.target or '-'} ", "cyan")
+    if message.site is not None:
+        line.append(f"in {since_sent(message, (tap.forwarded_ns - tap.sent_ns) / 1e9)} ", "dim")
     if tap.outcome != "delivered":
         line.append(f"{tap.outcome} ", OUTCOMES[tap.outcome])
     try:
