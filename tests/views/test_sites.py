@@ -9,9 +9,12 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
+import shmbus
+from shmbus.endpoint.attach import attach_as
 from shmbus.shared import layout, sites
 from shmbus.shared.methods import MethodInfo
 from shmbus.shared.sites import EndpointNote, SiteNote, Wish
+from shmbus.testing import Attach
 from shmbus.views import BusView, observe
 from tests.by_hand import BusByHand, EndpointByHand, entry, note
 
@@ -33,27 +36,27 @@ PARIS = msgspec.structs.replace(UP, site="paris", round_trip=0.02, sent=5, lost_
 
 
 @pytest.fixture
-def bus() -> Iterator[BusByHand]:
+def by_hand() -> Iterator[BusByHand]:
     with ExitStack() as stack:
         yield BusByHand(stack, f"sites-{secrets.token_hex(4)}")
 
 
 @pytest.fixture
-def link(bus: BusByHand) -> EndpointByHand:
-    return bus.endpoint(1, "@link")
+def link(by_hand: BusByHand) -> EndpointByHand:
+    return by_hand.endpoint(1, "@link")
 
 
 @pytest.fixture
-def seen(bus: BusByHand) -> Iterator[BusView]:
-    with observe(bus.name) as view:
+def seen(by_hand: BusByHand) -> Iterator[BusView]:
+    with observe(by_hand.name) as view:
         yield view
 
 
 @pytest.mark.smoke
 def test_endpoints_of_other_sites_are_seen_behind_those_here(
-    bus: BusByHand, link: EndpointByHand, seen: BusView
+    by_hand: BusByHand, link: EndpointByHand, seen: BusView
 ) -> None:
-    bus.endpoint(2, "camera").interests(entry(1, "a"))
+    by_hand.endpoint(2, "camera").interests(entry(1, "a"))
     link.interests(note(1, CALC), entry(2, "calc.add"), note(3, CAMERA))
     here, camera, calc = seen.endpoints()[-3:]
     assert [e.name for e in seen.endpoints()] == ["@link", "camera", "camera@paris", "calc@rome"]
@@ -87,10 +90,10 @@ def test_the_sites_are_seen_the_own_one_first(link: EndpointByHand, seen: BusVie
 
 
 def test_an_endpoint_that_two_links_know_is_seen_once(
-    bus: BusByHand, link: EndpointByHand, seen: BusView
+    by_hand: BusByHand, link: EndpointByHand, seen: BusView
 ) -> None:
     link.interests(note(1, CAMERA), note(2, PARIS))
-    bus.endpoint(2, "@wan").interests(note(1, CAMERA), note(2, PARIS))
+    by_hand.endpoint(2, "@wan").interests(note(1, CAMERA), note(2, PARIS))
     assert [e.name for e in seen.endpoints()] == ["@link", "@wan", "camera@paris"]
     assert [(s.name, s.link) for s in seen.sites()] == [("paris", "@link"), ("paris", "@wan")]
 
@@ -114,8 +117,8 @@ def test_a_note_of_garbage_is_told_and_harms_nothing_else(
     assert seen.endpoints()[0].note == ""
 
 
-def test_who_is_no_link_tells_of_no_other_site(bus: BusByHand, seen: BusView) -> None:
-    bus.endpoint(0, "worker").interests(entry(1, "a"), note(2, CAMERA))
+def test_who_is_no_link_tells_of_no_other_site(by_hand: BusByHand, seen: BusView) -> None:
+    by_hand.endpoint(0, "worker").interests(entry(1, "a"), note(2, CAMERA))
     (worker,) = seen.endpoints()
     assert worker.patterns == ("a",)
     assert "worker is no link" in worker.note
@@ -172,9 +175,9 @@ def test_a_request_goes_to_the_nearest_site_that_handles_it(
 
 
 def test_who_is_here_comes_before_who_is_elsewhere(
-    bus: BusByHand, link: EndpointByHand, seen: BusView
+    by_hand: BusByHand, link: EndpointByHand, seen: BusView
 ) -> None:
-    bus.endpoint(2, "calc").interests(entry(1, "*", role=HANDLES))
+    by_hand.endpoint(2, "calc").interests(entry(1, "*", role=HANDLES))
     there = wants("rome", "calc", Wish("sum", "handle"))
     link.interests(entry(1, "sum", role=HANDLES), note(2, there))
     assert chosen(seen, "sum") == [("calc", None)]
@@ -234,3 +237,28 @@ def test_a_link_of_which_nothing_is_noted_stands_for_itself(
     link.interests(entry(1, "job.>"), note(2, wants("paris", "a", Wish("other"))))
     assert chosen(seen, "job.new") == [("@link", None)]
     assert [r.endpoint for r in seen.route("other").receivers] == []
+
+
+# As a link writes them --------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_what_a_link_notes_is_seen_at_once_and_no_more_once_it_has_left(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    client = attach("client")
+    with attach_as("@link", bus.name, timeout=60) as link:
+        link.handle("shoot", lambda message: None)
+        link._note(CAMERA.key, sites.encode(CAMERA))
+        link._note(PARIS.key, sites.encode(PARIS))
+        client.wait_for("shoot", timeout=60)
+        (camera,) = client.bus.find("shoot")
+        assert (camera.name, camera.routed) == ("camera@paris", True)
+        assert client.bus.route("shoot").handler == "camera@paris"
+        for sent in range(100):  # the log is replaced several times
+            moved = msgspec.structs.replace(PARIS, sent=sent)
+            link._note(moved.key, sites.encode(moved))
+        assert [site.sent for site in client.bus.sites()] == [99]
+        link._note(CAMERA.key, None)
+        assert client.bus.find("shoot") == []
+    assert client.bus.sites() == []
