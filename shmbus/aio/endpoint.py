@@ -439,6 +439,24 @@ class Endpoint:
         )
         return function
 
+    async def _handle(
+        self, pattern: str, function: Callback, *, redeliver: bool = False
+    ) -> Subscription:
+        """Like `handle`, until the subscription is closed, and without holding the loop up.
+        `function`: a plain one may be given, too; it returns a coroutine, or an asynchronous
+        generator, as each message wants."""
+        self._here()
+        gate = self._gates.of_jobs(None)
+        inner = await in_thread(
+            self.name,
+            "handling",
+            lambda: self._inner._subscribing.handle(
+                pattern, function, payload_type=None, redeliver=redeliver, limit=None, gate=gate
+            ),
+            undo=Synchronous.close,
+        )
+        return Subscription(inner, self._apart)
+
     # Services --------------------------------------------------------------------------------
 
     def offer(

@@ -32,11 +32,7 @@ class Gates:
         if concurrency is not None:
             check_count("concurrency", concurrency)
         if is_asynchronous(function):
-            if self._turns.runs:
-                self._turns.start(self._concurrency)
-            return Gate(
-                min(concurrency or self._concurrency, self._concurrency), self._turns.jobs.begin
-            )
+            return self.of_jobs(concurrency)
         if concurrency not in (None, 1):
             raise errors.InvalidSetting(
                 setting="concurrency",
@@ -45,6 +41,14 @@ class Gates:
                 remedy="Give an async function, or leave it out",
             )
         return None
+
+    def of_jobs(self, concurrency: int | None) -> Gate:
+        """Where jobs begin, of a function whose results are to be awaited."""
+        if self._turns.runs:
+            self._turns.start(self._concurrency)
+        return Gate(
+            min(concurrency or self._concurrency, self._concurrency), self._turns.jobs.begin
+        )
 
     def of_iteration(self, concurrency: int | None) -> Gate:
         """Where the messages wait of a subscription without a callback. Raises

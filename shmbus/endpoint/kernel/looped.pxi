@@ -254,6 +254,7 @@ cdef class Looped:
     cdef public object rearm     # and: watch for what is wanted by now
     cdef set _streams            # of LoopStream: those whose next part a task waits for
     cdef list _full              # pairs of future and Outflow: parts that tasks have no space or no block for
+    cdef dict _kept              # those that stay in hand though nobody works on them: Job by message
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
 
     def __cinit__(self, EndpointCore endpoint not None, int most):
@@ -269,6 +270,7 @@ cdef class Looped:
         self.queue = deque()
         self._streams = set()
         self._full = []
+        self._kept = {}
         self._receiving.begun = True
         self._receiving.looped = self
         self._answers.late = deque()
@@ -854,6 +856,9 @@ cdef class Looped:
         cdef list queue = list(self.queue), plain
         cdef Gate gate
         self.queue.clear()
+        for m in list(self._kept):
+            (<Job>self._kept[m]).abandoned("its endpoint left before it was done")
+            self.let_go(<Message>m)
         for job in queue:
             (<Job>job).abandoned("nobody has begun it here")
             (<Job>job).end()
@@ -864,6 +869,21 @@ cdef class Looped:
                 gate.waiting.remove(m)
             self.release(gate)
             gate.waiting.extend(plain)
+
+    cdef bint keep(self, Message m) except -1:
+        """It is in hand until `let_go`, without a place among the jobs."""
+        if m not in self._kept:
+            self._kept[m] = self._job(m, None)
+            self.jobs -= 1
+        return True
+
+    cdef int let_go(self, Message m) except -1:
+        """If it was kept, it is done, or given back."""
+        cdef Job job = self._kept.pop(m, None)
+        if job is not None:
+            self.jobs += 1
+            job.end()
+        return 0
 
     cdef Job _job(self, Message m, Gate gate):
         """The message that was just taken is in hand until this job has ended."""

@@ -289,6 +289,8 @@ cdef class Message:
         returns or raises, and at the next receive in this thread. Nothing happens after `nack`."""
         if self._position != SB_NOWHERE:
             self._endpoint._threads.done(self, 0.0)
+        if self._jobs:
+            self._endpoint._receiving.looped.let_go(self)
 
     def release(self):
         """The payload is not needed any more: where it is a large one, its sender can use that memory again. Happens by
@@ -323,6 +325,8 @@ cdef class Message:
             raise CannotNack(endpoint=self._connection.name, type=self.type, reason=f"it is a {self.kind}",
                              remedy="Give back only what a queue group or several handlers share")
         self._endpoint._nacks.nack(self, delay, reason)
+        if self._jobs:
+            self._endpoint._receiving.looped.let_go(self)
 
     def _give_back(self, uint32_t bits, str reason not None, double timeout):
         """What is to be given back later is given back now."""
@@ -404,6 +408,12 @@ cdef class Message:
         """Its payload likewise, where that is not in a pool."""
         cdef Py_ssize_t size = self.bytes_of()
         return self.at()[:size] + (<const char *>&self._origin.o)[:ORIGIN]
+
+    def _keep(self):
+        """In an event loop: this group message or command stays in hand until `done` or `nack`, whatever is received
+        meanwhile, and beside those that are worked on. When its endpoint leaves it is given back. As many as
+        `Settings(hold_limit=)` are handed on where this process dies. False: it is done, or was neither."""
+        return self._jobs and self._position != SB_NOWHERE and self._endpoint._receiving.looped.keep(self)
 
     def _encoded(self):
         """Its payload as it came: `Encoded`. A large one is not copied, and stays where it is as long as that lives.

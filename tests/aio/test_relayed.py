@@ -1,0 +1,195 @@
+"""What a link does with messages in an event loop: it passes them on, and answers later."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.aio.attach import attach_as
+from shmbus.endpoint._kernel import Encoded, Origin
+from shmbus.endpoint.payloads import MSGPACK, RAW
+from shmbus.shared.failures import Passed
+from shmbus.shared.sites import SiteNote, encode
+from shmbus.testing import eventually
+
+from .stage import AioAttach, facts
+
+CAMERA = Origin("camera", "paris", 123_000, 77, 999, 0)
+ONE = Encoded(MSGPACK, msgspec.msgpack.encode("one"), CAMERA)
+LARGE = Encoded(RAW, bytes(range(256)) * 4096, CAMERA)
+MANY = 64  # as many as an endpoint may hold
+HOLDS = shmbus.Settings(prefetch=2 * MANY, in_bytes=1 << 22)
+
+
+async def test_every_call_that_takes_a_payload_takes_one_that_is_encoded(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach_as("@link", bus.name) as link, attach("worker") as worker:
+        await worker.subscribe("event")
+        got: list[object] = []
+
+        async def answer(message: shmbus.Message) -> object:
+            got.append((message.payload, message.site))
+            return message.payload
+
+        worker.handle("question", answer)
+        worker.handle("order", answer)
+        worker.start()
+        await link.publish("event", ONE)
+        await link.publish_many([("event", LARGE), ("event", ONE)])
+        async with link.batch() as batch:
+            await batch.publish("event", ONE)
+        events = [await worker.receive(60) for _ in range(4)]
+        assert [m and m.payload for m in events] == ["one", bytes(LARGE.data), "one", "one"]
+        assert {m and m.site for m in events} == {"paris"}
+        assert (await link.request("question", ONE)).payload == "one"
+        assert [part.payload async for part in link.stream("question", ONE)] == ["one"]
+        (reply,) = (await link.gather("question", LARGE)).values()
+        assert not isinstance(reply, errors.BusError)
+        assert reply.payload == LARGE.data
+        await link.send("order", ONE)
+        while len(got) < 4:
+            await asyncio.sleep(0)
+        assert got == [(payload, "paris") for payload in ("one", "one", LARGE.data, "one")]
+
+
+async def test_a_handler_answers_in_parts_or_at_once_as_its_requester_wants(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach_as("@link", bus.name) as link, attach("client") as client:
+
+        async def parts(message: shmbus.Message) -> AsyncGenerator[object]:
+            yield ONE
+            yield LARGE
+            raise Passed(errors.EndpointDied(type="x", endpoint="worker@paris", reason="killed"))
+
+        async def once(message: shmbus.Message) -> object:
+            return ONE
+
+        handles = await link._handle(
+            "question", lambda message: (parts if message._streams else once)(message)
+        )
+        link.start()
+        reply = await client.request("question")
+        assert (reply.payload, reply.source) == ("one", "camera@paris")
+        got = []
+        stream = client.stream("question")
+        for _ in range(2):
+            part = await anext(stream)
+            got.append((part.size, part.source))
+        with pytest.raises(errors.EndpointDied, match="worker@paris"):
+            await anext(stream)
+        assert got == [(4, "camera@paris"), (len(LARGE), "camera@paris")]
+        await handles.close()
+        with pytest.raises(errors.NoRoute):
+            await client.request("question")
+
+
+async def test_a_handler_is_cancelled_when_its_requester_withdraws(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach_as("@link", bus.name) as link, attach("client") as client:
+        begun, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def answer(message: shmbus.Message) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+        link.handle("question", answer)
+        link.start()
+        asking = asyncio.create_task(client.request("question", timeout=None))
+        await asyncio.wait_for(begun.wait(), 60)
+        asking.cancel()
+        await asyncio.wait_for(cancelled.wait(), 60)
+
+
+async def test_many_messages_are_kept_until_each_is_done_in_any_order(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with (
+        attach_as("@link", bus.name, settings=HOLDS) as link,
+        attach("source") as source,
+    ):
+        await link.subscribe("job", group="workers")
+        kept: list[shmbus.Message] = []
+
+        async def order(message: shmbus.Message) -> None:
+            assert message._keep()
+            kept.append(message)
+
+        link.handle("order", order, redeliver=True)
+        link.start()
+        for n in range(MANY // 2):
+            await source.publish("job", n)
+            await source.send("order", n)
+        events = 0
+        async for message in link:
+            assert message._keep()
+            kept.append(message)
+            events += 1
+            if events == MANY // 2:
+                break
+        while len(kept) < MANY:
+            await asyncio.sleep(0)
+        assert (facts(bus, "@link").held, facts(bus, "@link").let_go) == (MANY, 0)
+        random.Random(1).shuffle(kept)
+        for left, message in enumerate(reversed(kept)):
+            assert facts(bus, "@link").held == MANY - left
+            message.done()
+            assert not message._keep()
+        assert (facts(bus, "@link").held, facts(bus, "@link").in_hand) == (0, 0)
+
+
+async def test_what_is_kept_is_given_back_when_its_endpoint_leaves_or_by_nack(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach("source") as source, attach("next") as after:
+        async with attach_as("@link", bus.name) as link:
+            await link.subscribe("job", group="workers")
+            await source.publish_many([("job", n) for n in range(3)])
+            kept = []
+            for _ in range(3):
+                message = await link.receive(60)
+                assert message is not None
+                assert message._keep()
+                kept.append(message)
+            await after.subscribe("job", group="workers")
+            kept[1].nack()
+            message = await after.receive(60)
+            assert message is not None
+            assert (message.payload, message.attempt) == (1, 2)
+        rest = [await after.receive(60) for _ in range(2)]
+        assert {m and m.payload for m in rest} == {0, 2}
+        eventually(lambda: not bus.health().dead_letters)
+
+
+async def test_what_a_link_notes_is_read_by_observers_until_it_takes_that_back(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach_as("@link", bus.name) as link, attach("asker") as asker:
+        notes = [
+            SiteNote(site=f"site-{n}", space="lan", run="", state="up", since=1.0 * n)
+            for n in range(40)
+        ]
+        for note in notes:  # more than the first log takes
+            link._note(note.key, encode(note))
+        await link.subscribe("event")
+        for note in notes[1:]:
+            link._note(note.key, None)
+        link._note("never", None)
+        link._note(notes[0].key, encode(msgspec.structs.replace(notes[0], state="down")))
+        eventually(lambda: [s.state for s in bus.sites()] == ["down"])
+        await asker.publish("event", 1)
+        message = await link.receive(60)
+        assert message is not None
+        assert message.payload == 1
