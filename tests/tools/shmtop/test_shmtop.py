@@ -18,6 +18,9 @@ import msgspec
 import pytest
 
 import shmbus
+from shmbus.endpoint._kernel import Encoded, Origin
+from shmbus.endpoint.attach import attach_as
+from shmbus.endpoint.payloads import MSGPACK
 from shmbus.shared import layout
 from shmbus.shared.methods import MethodInfo, encode
 from shmbus.shared.sites import SiteNote
@@ -34,6 +37,7 @@ from shmtop.app import ShmTop
 from shmtop.command import shmtop
 from shmtop.pages.attached import AttachedPage
 from shmtop.pages.table import EndpointTable
+from shmtop.pages.tail import tail_line
 from shmtop.rows import HELD, Severities
 from shmtop.sampler import Sampler
 from shmtop.states import SEVERITY, STATES
@@ -914,3 +918,18 @@ def test_what_crosses_in_a_second_is_averaged_over_some(bus: BusByHand) -> None:
         (after,) = (row for row in sampler.sample().sites if row.info.name == "rome")
     assert after.rates.sent > 0
     assert after.rates.received == 0
+
+
+def test_in_the_tail_what_comes_from_another_site_has_its_time_with_how_well_that_is_known(
+    bus_name: str,
+) -> None:
+    with shmbus.serve(bus_name) as real, real.attach("tap") as tap:
+        tap.tap("frame")
+        with attach_as("@link", real.name, timeout=60) as link:
+            sent = time.monotonic_ns() - 20_000_000
+            origin = Origin("camera", "paris", sent, 200_000, sent, 0)
+            link.publish("frame", Encoded(MSGPACK, msgspec.msgpack.encode("x"), origin))
+        message = tap.receive(60)
+        assert message is not None
+        line = tail_line(message).plain
+    assert re.search(r"frame camera@paris -> - in [0-9.]+ ms \+-0.2 nobody", line), line
