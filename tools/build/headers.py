@@ -134,7 +134,8 @@ def _header(
                 written = code.lstrip("(").startswith(("0x", "~"))
                 header.numbers[name] = Number(name, value, written, comment)
             continue
-        name, before = found["name"], _BEFORE.search(text, 0, found.start())
+        name, start = found["name"], found.start()
+        before = _BEFORE.search(text, max(0, text.rfind("/*", 0, start) - 1), start)
         opening, _, body = found["body"].partition("\n")
         inside, beside = _parted(opening)[1], _parted(found["after"])[1]
         comment = _prose(before[1]) if before else inside or beside
