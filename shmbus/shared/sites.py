@@ -26,7 +26,7 @@ MOST = 1 << 20
 
 SiteState = Literal["here", "up", "down", "refused"]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Amount = Annotated[float, msgspec.Meta(ge=0)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
 class SiteNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="site"):
@@ -41,11 +41,11 @@ class SiteNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     state: SiteState
     """here: the link's own; up: messages cross; down: its link cannot be reached; refused: it can,
     and `reason` says why nothing crosses nevertheless."""
-    since: float
+    since: _Seconds
     """Since when it is in this state: seconds since the epoch."""
     reason: str = ""
     """Why it is down or refused, as of another version of what links say to each other."""
-    round_trip: _Amount | None = None
+    round_trip: _Seconds | None = None
     """Seconds from here to there and back, lately; None: not measured yet."""
     clock_offset_ns: int | None = None
     """What is to be added to CLOCK_MONOTONIC here for that there; None: not measured yet."""
@@ -102,8 +102,8 @@ class EndpointNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Its process there."""
     host: str = ""
     """The name of the machine on which that runs."""
-    since: float = 0.0
-    """When the link heard of it: seconds since the epoch."""
+    since: _Seconds = 0.0
+    """When the link heard of it: seconds since the epoch; 0: not known."""
     interests: tuple[Wish, ...] = ()
     """Of what it wants that which the rules of both sites let through."""
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shmbus.shared.methods import MethodInfo
 from shmbus.shared.sites import MOST, EndpointNote, SiteNote, Wish, decode, encode
@@ -54,6 +58,8 @@ def test_a_note_too_long_has_methods_without_their_schemas() -> None:
         encode(msgspec.structs.replace(PARIS, site="x" * 33)),
         encode(msgspec.structs.replace(PARIS, space="")),
         encode(msgspec.structs.replace(PARIS, round_trip=-1.0)),
+        encode(msgspec.structs.replace(PARIS, round_trip=math.inf)),
+        encode(msgspec.structs.replace(PARIS, since=math.nan)),
         encode(msgspec.structs.replace(PARIS, lost_to=-1)),
         encode(msgspec.structs.replace(CAMERA, name="@link")),
         encode(msgspec.structs.replace(CAMERA, interests=(Wish("a..b"),))),
@@ -65,3 +71,15 @@ def test_a_note_too_long_has_methods_without_their_schemas() -> None:
 def test_what_no_link_writes_is_refused(note: bytes) -> None:
     with pytest.raises(ValueError):
         decode(note)
+
+
+@given(st.sampled_from([CAMERA, PARIS]), st.integers(0, 500), st.binary(max_size=4))
+def test_no_note_however_broken_harms_its_reader(
+    note: EndpointNote | SiteNote, at: int, garbage: bytes
+) -> None:
+    text = encode(note)
+    at %= len(text)
+    try:
+        decode(text[:at] + garbage + text[at + len(garbage) :])
+    except ValueError:
+        pass
