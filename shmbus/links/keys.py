@@ -8,7 +8,11 @@ its own: so access control can name who sends what to whom.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
+
+from shmbus.errors import InvalidType
+from shmbus.shared import patterns
 
 WIRE = 1
 """Which version of keys and frames this is. Links of different ones do not talk."""
@@ -17,7 +21,7 @@ _ROOT = "shmbus"
 
 
 class Address(NamedTuple):
-    """Whose frame it is, in which lane, and its type; empty: it has none."""
+    """Whose frame it is, in which lane, and its type."""
 
     source: str
     lane: str
@@ -64,9 +68,9 @@ class Outbox:
     def __init__(self, space: str, site: str, to: str) -> None:
         self._prefix = f"{_ROOT}/{WIRE}/{space}/to/{to}/{site}/"
 
-    def key(self, lane: str, type: str = "") -> str:
-        """Of a frame in this lane."""
-        return f"{self._prefix}{lane}/{type.replace('.', '/')}" if type else self._prefix + lane
+    def key(self, lane: str, type: str) -> str:
+        """Of a frame of this type in this lane."""
+        return f"{self._prefix}{lane}/{type.replace('.', '/')}"
 
 
 class Inbox:
@@ -81,7 +85,17 @@ class Inbox:
             return None
         source, _, rest = key[len(self._prefix) :].partition("/")
         lane, _, chunks = rest.partition("/")
-        return Address(source, lane, chunks.replace("/", ".")) if source and lane else None
+        type = chunks.replace("/", ".")
+        return Address(source, lane, type) if source and lane and _is_type(type) else None
+
+
+@lru_cache(4096)
+def _is_type(type: str) -> bool:
+    try:
+        patterns.check_type(type)
+    except InvalidType:
+        return False
+    return True
 
 
 def expression(space: str, source: str, to: str, lane: str, pattern: str) -> str:
