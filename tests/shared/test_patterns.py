@@ -278,10 +278,31 @@ def test_those_alike_take_turns() -> None:
     ]
 
 
+def test_who_is_here_comes_before_links_and_these_before_keepers() -> None:
+    interests = [
+        *(handler(name, pattern) for name, pattern in (("x", ">"), ("@l", "a.b"), ("@@l", "a.b"))),
+        *(subscription(name, "a.b", "g") for name in ("x", "@l", "@@l")),
+        *(subscription(name, "a.*") for name in ("x", "@l", "@@l")),
+    ]
+    for name in ("x", "@l"):
+        found = route("a.b", interests)
+        assert found.handler == name
+        plain = [r.endpoint for r in found.receivers if r.chosen and r.pattern == "a.*"]
+        assert plain == [n for n in ("x", "@l") if n in {i.endpoint for i in interests}]
+        assert [r.endpoint for r in found.receivers if r.chosen and r.group] == [name]
+        assert reasons(found)["@@l", "a.b"] == (False, f"{name} comes first")
+        assert reasons(found)["@@l", "a.*"] == (False, "keeps only what one of several gets")
+        interests = [i for i in interests if i.endpoint != name]
+    found = route("a.b", interests)
+    assert (found.handler, found.subscribers) == ("@@l", ("@@l",))
+    assert route("a.b", interests, relayed=True).receivers == ()
+
+
+names_of_all = st.sampled_from(["v", "w", "x", "@y", "@z", "@@y"])
 interest_lists = st.lists(
     st.builds(
         Interest,
-        endpoint=st.sampled_from("vwxyz"),
+        endpoint=names_of_all,
         pattern=some_patterns,
         role=st.sampled_from(["subscribe", "handle"]),
         group=st.sampled_from([None, "g", "h"]),
@@ -290,31 +311,37 @@ interest_lists = st.lists(
 )
 
 
-@given(types, interest_lists, st.dictionaries(st.sampled_from("vwxyz"), st.integers(0, 3)))
+@given(types, interest_lists, st.dictionaries(names_of_all, st.integers(0, 3)), st.booleans())
 def test_a_route_keeps_the_rules(
-    type: str, interests: list[Interest], loads: dict[str, int]
+    type: str, interests: list[Interest], loads: dict[str, int], relayed: bool
 ) -> None:
     def load(name: str) -> int:
         return loads.get(name, 0)
 
-    found = route(type, interests, load=load)
-    matching = [i for i in interests if model(i.pattern).match(type)]
+    found = route(type, interests, load=load, relayed=relayed)
+    matching = [
+        i for i in interests if model(i.pattern).match(type) and not (relayed and "@" in i.endpoint)
+    ]
     assert sorted((r.endpoint, r.pattern, r.role, r.group or "") for r in found.receivers) == (
         sorted((i.endpoint, i.pattern, i.role, i.group or "") for i in matching)
     )
     for r in found.receivers:
         if r.role == "subscribe" and r.group is None:
-            assert r.chosen
+            assert r.chosen == (r.endpoint != "@@y")
+
+    def lowest(of: list[Receiver]) -> list[Receiver]:
+        rank = min((r.endpoint.count("@") for r in of), default=0)
+        return [r for r in of if r.endpoint.count("@") == rank]
 
     def chosen(of: list[Receiver]) -> set[str]:
         return {r.endpoint for r in of if r.chosen}
 
     for group in ("g", "h"):
-        members = [r for r in found.receivers if r.group == group]
+        members = lowest([r for r in found.receivers if r.group == group])
         if members:
             (best,) = chosen(members)
             assert load(best) == min(load(r.endpoint) for r in members)
-    handlers = [r for r in found.receivers if r.role == "handle"]
+    handlers = lowest([r for r in found.receivers if r.role == "handle"])
     assert (found.handler is None) == (not handlers)
     if handlers:
         (best,) = chosen(handlers)
