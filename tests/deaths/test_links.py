@@ -9,7 +9,7 @@ import pytest
 
 import shmbus
 from shmbus.endpoint.attach import attach_as
-from shmbus.testing import Attach, BusProcess, MakeRecorder, eventually, start_python
+from shmbus.testing import Attach, MakeRecorder, eventually, start_python
 
 Link = Callable[[str], shmbus.Endpoint]
 

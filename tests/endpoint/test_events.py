@@ -6,6 +6,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -113,6 +114,18 @@ def test_order_is_kept_within_a_pair(bus: shmbus.Bus, attach: Attach) -> None:
         got.append(message.payload)
     thread.join()
     assert got == list(range(count))
+
+
+def test_no_two_messages_of_an_endpoint_were_sent_at_the_same_time(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    publisher, subscriber = attach("p"), attach("s")
+    subscriber.subscribe("n")
+    publisher.publish_many(("n", i) for i in range(300))
+    for i in range(300):
+        publisher.publish("n", i)
+    times = [message.sent_ns for message in islice(subscriber, 600)]
+    assert times == sorted(set(times))
 
 
 @pytest.mark.smoke

@@ -465,18 +465,18 @@ TEST(a_value_that_a_link_brought_is_kept_for_who_is_here)
 TEST(of_what_a_link_brought_each_key_goes_to_its_owner_here)
 {
     struct world *w = new_world();
-    struct peer *a = join(w, "a"), *link = join(w, "@link"), *b = NULL;
+    struct peer *a = join(w, "a"), *b = join(w, "b"), *link = join(w, "@link");
+    const char *type = type_of(link, b); /* which the link would have, were it a member beside b */
     struct message m;
     subscribe_keyed(link, "o.*.x", "g", 1, ID);
-    publish(a, "o.1.x", "1");
+    publish(a, type, "1");
     settle(w);
     CHECK(begin(link, &m) && strcmp(m.text, "1") == 0);
-    relay(link, SB_EVENT, "o.1.x", "g", "nobody");
+    relay(link, SB_EVENT, type, "g", "nobody");
     EQUAL(rb_load(&w->bus->dead_letters), 1);
-    b = join(w, "b");
     subscribe_keyed(b, "o.*.x", "g", 1, ID);
-    relay(link, SB_EVENT, "o.1.x", "g", "2");
-    publish(a, "o.1.x", "3");
+    relay(link, SB_EVENT, type, "g", "2");
+    publish(a, type, "3");
     settle(w);
     GETS_NOTHING(b); /* the link is not done with that key */
     GETS_NOTHING(link);
@@ -487,12 +487,11 @@ TEST(of_what_a_link_brought_each_key_goes_to_its_owner_here)
     GETS(b, "3");
     subscribe_keyed(a, "o.*.x", "g", 1, ID);
     settle(w);
-    const char *type = type_of(a, b);
-    relay(link, SB_EVENT, type, "g", "4");
+    relay(link, SB_EVENT, type_of(a, b), "g", "4");
     GETS_RELAYED(a, "4");
-    die(a, SB_REASON_KILLED);
     die(b, SB_REASON_KILLED);
-    publish(join(w, "c"), "o.1.x", "5"); /* and the link has it again */
+    die(a, SB_REASON_KILLED);
+    publish(join(w, "c"), type, "5"); /* and the link has it again */
     settle(w);
     GETS(link, "5");
     close_world(w);

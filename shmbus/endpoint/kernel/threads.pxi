@@ -226,7 +226,7 @@ cdef class Threads:
         m.payload = PyBytes_AS_STRING(DROPPED)
         m.size = PyBytes_GET_SIZE(DROPPED)
         ep_lock(e)
-        status = ep_push(e, &m, rb_now(), NULL, &armed)
+        status = ep_push(e, &m, ep_stamp(e), NULL, &armed)
         ep_unlock(e)
         return status == RB_OK or ep_trouble(e) & EP_FOR_GOOD
 
