@@ -14,7 +14,7 @@ Knows nothing of how pings travel; each time is given as an argument.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -31,18 +31,22 @@ UNKNOWN = 2**63 - 1
 """Nanoseconds, as an error: nothing was measured."""
 
 
+_Time = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""Of a peer's clock: what lies between two of them is a 64-bit number, too."""
+
+
 class Ping(msgspec.Struct, array_like=True, frozen=True, tag="ping"):
     """What time is it there?"""
 
-    left_ns: int
+    left_ns: _Time
 
 
 class Pong(msgspec.Struct, array_like=True, frozen=True, tag="pong"):
     """The answer, with the time at which the ping was sent, by the clock of who did."""
 
-    left_ns: int
-    came_ns: int
-    answered_ns: int
+    left_ns: _Time
+    came_ns: _Time
+    answered_ns: _Time
 
 
 class Measured(NamedTuple):

@@ -9,55 +9,64 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from shmbus.errors import UsageError
+from shmbus.shared import names
 from shmbus.shared.methods import MethodInfo
-from shmbus.shared.patterns import Interest, covers, overlaps
+from shmbus.shared.patterns import Interest, check_pattern, covers, overlaps
 
 from .rules import Rules
+from .wire import Garbage
 
 if TYPE_CHECKING:
     from shmbus.views import EndpointInfo
 
 HOST = socket.gethostname()
 
+MOST = 10_000
+"""Endpoints in a table, and interests of one of them."""
+
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Text = Annotated[str, msgspec.Meta(max_length=255)]
+
 
 class Wanted(msgspec.Struct, array_like=True, frozen=True):
     """One interest of an endpoint."""
 
     role: Literal["subscribe", "handle"]
-    pattern: str
-    group: str | None = None
-    key: str | None = None
-    history: int = 0
+    pattern: _Text
+    group: _Text | None = None
+    key: _Text | None = None
+    history: _Number = 0
     method: MethodInfo | None = None
 
 
 class Away(msgspec.Struct, array_like=True, frozen=True):
     """An endpoint of another site."""
 
-    name: str
-    pid: int
-    host: str
-    wants: tuple[Wanted, ...]
+    name: _Text
+    pid: _Number
+    host: _Text
+    wants: Annotated[tuple[Wanted, ...], msgspec.Meta(max_length=MOST)]
 
 
 class Table(msgspec.Struct, array_like=True, frozen=True):
     """Those of one site."""
 
-    version: int
-    endpoints: tuple[Away, ...] = ()
+    version: _Number
+    endpoints: Annotated[tuple[Away, ...], msgspec.Meta(max_length=MOST)] = ()
 
 
 class Change(msgspec.Struct, array_like=True, frozen=True):
     """What is other in a table than in the one before."""
 
-    version: int
-    now: tuple[Away, ...]
+    version: _Number
+    now: Annotated[tuple[Away, ...], msgspec.Meta(max_length=MOST)]
     """Endpoints that are new, or want something else."""
-    gone: tuple[str, ...]
+    gone: Annotated[tuple[_Text, ...], msgspec.Meta(max_length=MOST)]
     """Names of those that are not there any more."""
 
 
@@ -114,14 +123,19 @@ class Incoming:
         self.handles = lru_cache(4096)(self._handles)
 
     def set(self, table: Table) -> None:
-        """All of it, anew."""
+        """All of it, anew. Raises `Garbage`."""
+        _check(table.endpoints)
         self.endpoints = {each.name: each for each in table.endpoints}
         self._changed(table.version)
 
     def change(self, change: Change) -> bool:
-        """What has changed. False: something before that is missing, so all must be asked for."""
+        """What has changed. False: something before that is missing, so all must be asked for.
+        Raises `Garbage`."""
         if change.version != self.version + 1:
             return False
+        _check(change.now)
+        if len(self.endpoints) + len(change.now) - len(change.gone) > MOST:
+            raise Garbage(f"more than {MOST} endpoints")
         for name in change.gone:
             self.endpoints.pop(name, None)
         for each in change.now:
@@ -151,3 +165,18 @@ class Incoming:
     def touches(self, pattern: str) -> bool:
         """Whether somebody subscribes to what this pattern matches."""
         return any(w.role == "subscribe" and overlaps(w.pattern, pattern) for w in self.wants())
+
+
+def _check(endpoints: Iterable[Away]) -> None:
+    """Names and patterns come from another machine. Raises `Garbage`."""
+    try:
+        for endpoint in endpoints:
+            names.check_endpoint(endpoint.name)
+            for wanted in endpoint.wants:
+                check_pattern(wanted.pattern)
+                if wanted.pattern.startswith("$"):
+                    raise Garbage(f"{wanted.pattern!r} stays on its bus")
+                if wanted.group is not None:
+                    names.check_group(wanted.group)
+    except UsageError as why:
+        raise Garbage(str(why)) from None

@@ -8,7 +8,7 @@ nothing is used before it has been checked.
 from __future__ import annotations
 
 import secrets
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of the link that sends it."""
     to: str
     """The run that it is for. One that is for another is stale."""
-    seq: int
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     """Of the frames from one run to another: 1, 2, ... 0: outside of their order, and not
     confirmed."""
     body: msgspec.Raw = msgspec.Raw(b"\xc0")
