@@ -108,6 +108,8 @@ def event_line(message: shmbus.Message[Any]) -> Text:
         return line.append(shown(message))
     if "name" in facts:
         line.append(f"{facts['name']} (process {facts['pid']}) ", "cyan")
-    left_out = {"name", "pid", "generation", "payload", "format"}
+    elif "site" in facts:
+        line.append(f"{facts['site']}  ", "cyan")
+    left_out = {"name", "pid", "generation", "payload", "format", "site", "run"}
     told = [f"{key} {value}" for key, value in facts.items() if key not in left_out]
     return line.append("  ".join(told))
