@@ -204,7 +204,7 @@ cdef class Outbox:
     cdef object fill(self, ep_message *m, str type, object payload, int64_t index):
         """Fill in type and payload; returns what owns the payload's bytes."""
         cdef Encoding encoding
-        if not is_type(type):
+        if not is_type(type) and not self._is_of_links(type):
             check_type(type)     # raises
         m.type = <const char *>PyUnicode_1BYTE_DATA(type)
         m.type_length = <uint32_t>PyUnicode_GET_LENGTH(type)
@@ -294,6 +294,10 @@ cdef class Outbox:
         whole = in_full(frame)
         m.payload = PyByteArray_AS_STRING(whole)
         return whole
+
+    cdef bint _is_of_links(self, str type):
+        """Whether links publish such events, and this endpoint is one."""
+        return self._connection.name.startswith("@") and type.startswith("$bus.link.") and is_type(type[1:])
 
     cdef object fill_query(self, ep_message *m, str pattern):
         """Fill in a type or a pattern, and no payload."""
