@@ -13,7 +13,7 @@ from .shared import shortage
 from .shared.grants import Grants
 from .shared.signals import awaited, uninterrupted
 
-__all__ = ["host", "summary", "uninterrupted"]
+__all__ = ["awaited", "host", "summary", "uninterrupted"]
 
 
 def host(

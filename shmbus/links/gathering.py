@@ -7,6 +7,7 @@ asked: it makes one entry of its own of each.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -57,9 +58,10 @@ def _entry(name: str, result: Message | errors.BusError) -> Entry:
     return Entry(name, "reply", payload.flags, bytes(payload.data))
 
 
-async def gather_there(asking: Asking, message: Message, now: int) -> Encoded:
-    """Ask all of all sites that handle it, for an endpoint of this bus."""
-    peers = asking.able(message.type)
+async def gather_there(
+    asking: Asking, peers: Sequence[tuple[Peer, str]], message: Message, now: int
+) -> Encoded:
+    """Ask all who handle it at these sites, for an endpoint of this bus."""
     slack, patience = 0, None
     if message.deadline_ns is not None:
         left = max(0, message.deadline_ns - now)

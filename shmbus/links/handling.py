@@ -62,8 +62,20 @@ class Handling:
         if message.kind == "send":
             send_there(self._able(message.type), message)
             return None
+        if message._directed:  # of each site that is not served by an endpoint of its own
+            able = [
+                each
+                for each in self._able(message.type)
+                if not self._node.config.confirms(message.type)
+            ]
+            return await gather_there(self._asking, able, message, monotonic_ns())
+        return await self._asking.ask(message)
+
+    async def answer(self, site: str, message: Message) -> Answer:
+        """Of a request that an endpoint for that site alone has got."""
         if message._directed:
-            return await gather_there(self._asking, message, monotonic_ns())
+            able = [each for each in self._able(message.type) if each[0].site == site]
+            return await gather_there(self._asking, able, message, monotonic_ns())
         return await self._asking.ask(message)
 
     def _take_request(self, peer: Peer, type: str, body: msgspec.Raw, payload: bytes) -> None:
@@ -108,6 +120,7 @@ class Handling:
             for wanted in peer.table.wants()
             if wanted.role == "handle"
             for pattern in peer.rules.offered(wanted.pattern)
+            if not self._node.config.confirms(pattern)
         }
 
     async def _begin(self, pattern: str) -> None:

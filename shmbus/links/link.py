@@ -15,8 +15,11 @@ from typing import Any, Self, TypeVar
 from shmbus.errors import InvalidSetting, LinkClosed, NoThread
 from shmbus.shared import names, threads
 
+from . import on_bus
 from .config import LinkConfig
+from .confirmed import Confirmed
 from .handling import Handling
+from .keeper import Tell
 from .node import Node
 from .pings import ping_peers
 from .status import LinkStatus
@@ -40,9 +43,9 @@ class Link:
     `config`: what it was told.
     """
 
-    def __init__(self, bus: str | None, config: LinkConfig) -> None:
+    def __init__(self, bus: str | None, config: LinkConfig, keep: Tell | None = None) -> None:
         self.config = config
-        self._bus = bus
+        self._bus, self._keep = bus, keep
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._reason: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"shmbus-link-{config.site}")
@@ -74,6 +77,16 @@ class Link:
     def closed(self) -> bool:
         """Whether it has ended."""
         return not self._thread.is_alive()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended. False after `timeout` seconds (None: no limit). Raises what has
+        ended it, but `close`."""
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        if self._reason is not None:
+            raise self._reason
+        return True
 
     def close(self) -> None:
         """Leave the other sites and the bus. Harmless if done before."""
@@ -110,7 +123,7 @@ class Link:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        node = Node(self._bus, self.config, new_run())
+        node = Node(self._bus, self.config, new_run(), self._keep)
         opening = asyncio.ensure_future(_open(node))
         stopped = asyncio.ensure_future(self._stop.wait())
         waiting: list[asyncio.Future[Any]] = [stopped, node.ended]
@@ -153,8 +166,10 @@ class Link:
 async def _open(node: Node) -> None:
     """Join the space with all that a link does."""
     await node.attach()
-    ping_peers(node)
-    Handling(node)
+    pings = ping_peers(node)
+    handling = Handling(node)
+    Confirmed(node, handling.answer)
+    on_bus.serve(node.endpoint, node.status, lambda site: pings.ping(node.peer(site)))
     await node.join()
 
 

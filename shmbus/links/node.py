@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -17,10 +17,12 @@ from shmbus.aio.attach import attach_as
 from shmbus.aio.endpoint import Endpoint
 from shmbus.aio.threads import in_thread
 from shmbus.errors import BusError, NoSuchSite, SiteTaken
+from shmbus.views import EndpointInfo
 
 from . import keys, wire
 from .channel import Channel
 from .config import LinkConfig
+from .keeper import Tell
 from .membership import Change, Down, Membership, Rival, Up, rival
 from .peer import Peer
 from .reach import Reach
@@ -58,8 +60,12 @@ _change = wire.Reader(TableChange)
 class Node:
     """That of one link."""
 
-    def __init__(self, bus: str | None, config: LinkConfig, run: str) -> None:
+    def __init__(
+        self, bus: str | None, config: LinkConfig, run: str, keep: Tell | None = None
+    ) -> None:
         self.config, self.run = config, run
+        self.keep = keep
+        """Has this link's keeper do something; None: it has none."""
         self._bus = bus
         self.endpoint: Endpoint
         self.peers: dict[str, Peer] = {}
@@ -75,6 +81,8 @@ class Node:
         """Called when a peer can be talked to."""
         self.on_down: list[Callable[[Peer, str], None]] = []
         """Called when it cannot any more, with the reason."""
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
+        """Called before the link leaves its bus."""
         self.on_wants: list[Callable[[Peer], None]] = []
         """Called when what a peer's endpoints want may have changed."""
         self.garbage = self.stale = 0
@@ -82,6 +90,7 @@ class Node:
         self._rivals: set[str] = set()
         self._rivals_changed = asyncio.Event()
         self._inbox = keys.Inbox(config.space, config.site)
+        self._seen: list[EndpointInfo] = []  # on this bus, when it was looked last
         self._looking: asyncio.Task[None] | None = None
         self._look_again = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -101,6 +110,7 @@ class Node:
     async def join(self) -> None:
         """Then join the space. Raises `NotSupported`, `LinkFailed` and `SiteTaken`."""
         config = self.config
+        await self._see()
         self._session = Session(config, self.bus, self._on_frames, self._on_signs)
         await self._apart(self._session.open)
         self._reach = Reach(config, self._session.connected)
@@ -157,6 +167,8 @@ class Node:
             await self._apart(self._session.close)
         for site in list(self.peers):
             self._down(site, "closed")
+        for call in self.on_close:
+            await call()
         if hasattr(self, "endpoint"):
             await self.endpoint.close()
 
@@ -182,6 +194,7 @@ class Node:
         outbox = keys.Outbox(config.space, config.site, site)
         channel = Channel(outbox, self.run, run, self._session.put)
         peer = self.peers[site] = Peer(site, run, config.towards(site), channel)
+        peer.told.update(self._seen)
         self._greet(peer)
 
     def _greet(self, peer: Peer) -> None:
@@ -249,16 +262,17 @@ class Node:
             await asyncio.sleep(COALESCED)
             self._look_again = False
             try:
-                endpoints = await in_thread(
-                    self.endpoint.name, "looking", self.endpoint.bus.endpoints
-                )
+                await self._see()
             except BusError as why:
                 log.debug("link %s: %s", self.config.site, why)
                 continue
             for peer in self.peers.values():
-                change = peer.told.update(e for e in endpoints if e.name != self.endpoint.name)
-                if change is not None:
+                if (change := peer.told.update(self._seen)) is not None:
                     peer.tell("change", change)
+
+    async def _see(self) -> None:
+        there = self.endpoint.bus.endpoints
+        self._seen = await in_thread(self.endpoint.name, "looking", there)
 
     # Frames ----------------------------------------------------------------------------------
 

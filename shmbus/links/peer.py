@@ -29,12 +29,15 @@ class Peer:
         known = self.clock.known
         return None if known is None else self.clock.round_trip_ns / 1e9
 
-    def payload(self, source: str, sent_ns: int, flags: int, data: bytes) -> Encoded:
-        """What an endpoint there has sent when its clock showed `sent_ns`, for this bus. Raises
-        `Garbage`."""
+    def payload(
+        self, source: str, sent_ns: int, flags: int, data: bytes, group: str = ""
+    ) -> Encoded:
+        """What an endpoint there has sent when its clock showed `sent_ns`, for this bus; with a
+        `group`, for a member of that. Raises `Garbage`."""
         here, error = self.clock.here(sent_ns, monotonic_ns())
         try:
-            return Encoded(flags, data, Origin(source, self.site, here, error, sent_ns, 0))
+            origin = Origin(source, self.site, here, error, sent_ns, 0)
+            return Encoded(flags, data, origin, group)
         except ValueError as why:
             raise Garbage(f"payload: {why}") from None
 

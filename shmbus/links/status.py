@@ -18,6 +18,24 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds to it and back; None: not measured yet."""
     endpoints: int = 0
     """Endpoints there that want something that may come in from here, or handle it."""
+    ahead: float | None = None
+    """By how many seconds its clock is ahead of the one here; None: not measured yet."""
+    ahead_error: float | None = None
+    """By how much that may be wrong, either way."""
+    sent: int = 0
+    """Messages that have left for it."""
+    received: int = 0
+    """Messages that have come from it."""
+    lost_there: int = 0
+    """Messages that were to leave for it and were dropped, or were lost on the way."""
+    lost_here: int = 0
+    """Messages that were to come from it and were lost, as that site says."""
+    buffered: int = 0
+    """Bytes that wait to leave for it."""
+    under_way: int = 0
+    """Bytes on their way to it: it has not acknowledged them."""
+    unconfirmed: int = 0
+    """Commands and group messages that are held until it has confirmed them."""
 
 
 class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,6 +82,16 @@ class Outgoing:
         """All of it."""
         return Table(self._version, tuple(self._told.values()))
 
+    def wants(self, type: str, group: str) -> bool:
+        """Whether it was told that somebody handles this type, or is a member of this group for
+        it."""
+        role = "subscribe" if group else "handle"
+        return any(
+            wanted.role == role and (wanted.group or "") == group and covers(wanted.pattern, type)
+            for each in self._told.values()
+            for wanted in each.wants
+        )
+
     def update(self, endpoints: Iterable[EndpointInfo]) -> Change | None:
         """What is other now; None: nothing."""
         now = {e.name: away for e in endpoints if (away := self._away(e)) is not None}

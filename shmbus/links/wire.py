@@ -13,6 +13,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 EVENT, SEND, REQUEST, REPLY, CONTROL = "event", "send", "request", "reply", "control"
+CONFIRMED = "confirmed"
 """The lanes."""
 
 
