@@ -34,6 +34,7 @@ ON_A_BUS = {
     "gateway": ["-b", "BUS"],
     "get": ["-b", "BUS", "a"],
     "health": ["BUS"],
+    "link": ["BUS", "--listen", "tcp/127.0.0.1:0"],
     "logs": ["-b", "BUS"],
     "ls": ["BUS"],
     "pub": ["-b", "BUS", "a"],
@@ -47,6 +48,7 @@ ON_A_BUS = {
     "tap": ["-b", "BUS"],
     "top": ["BUS"],
     "mem": ["BUS"],
+    "ping": ["paris", "BUS"],
     "types": ["-b", "BUS"],
     "wait": ["-b", "BUS", "a", "--timeout", "0"],
 }
