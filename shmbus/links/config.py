@@ -232,7 +232,7 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
                     table[key] = read(text)
                 except ValueError as why:
                     reason, _, remedy = str(why).partition(": ")
-                    raise _wrong(key, text, reason, remedy.capitalize()) from None
+                    raise _wrong(key, text, reason, remedy[:1].upper() + remedy[1:]) from None
         confirmed = table.get("confirmed", {})
         if isinstance(confirmed, Mapping):  # a table of its own in a file
             _known("confirmed.", confirmed, ("patterns",))
