@@ -63,6 +63,7 @@ from .turns import Turns
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from shmbus.endpoint._kernel import Job
     from shmbus.views.observe import BusView
 
 log = logging.getLogger("shmbus")
@@ -440,13 +441,19 @@ class Endpoint:
         return function
 
     async def _handle(
-        self, pattern: str, function: Callback, *, redeliver: bool = False
+        self,
+        pattern: str,
+        function: Callback,
+        *,
+        redeliver: bool = False,
+        begin: Callable[[Job], object] | None = None,
     ) -> Subscription:
         """Like `handle`, until the subscription is closed, and without holding the loop up.
         `function`: a plain one may be given, too; it returns a coroutine, or an asynchronous
-        generator, as each message wants."""
+        generator, as each message wants. `begin`: called in a turn, for each message; it may leave
+        the job to `Jobs.begin`, or do it without a task (`Jobs.begin_without_task`)."""
         self._here()
-        gate = self._gates.of_jobs(None)
+        gate = self._gates.of_jobs(None, begin)
         inner = await in_thread(
             self.name,
             "handling",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shmbus import errors
@@ -11,7 +12,7 @@ from shmbus.settings import check_count
 from .subscribing import Callback, is_asynchronous
 
 if TYPE_CHECKING:
-    from shmbus.endpoint._kernel import Looped
+    from shmbus.endpoint._kernel import Job, Looped
     from shmbus.endpoint.subscribing import Subscribing
 
     from .turns import Turns
@@ -42,12 +43,15 @@ class Gates:
             )
         return None
 
-    def of_jobs(self, concurrency: int | None) -> Gate:
-        """Where jobs begin, of a function whose results are to be awaited."""
+    def of_jobs(
+        self, concurrency: int | None, begin: Callable[[Job], object] | None = None
+    ) -> Gate:
+        """Where jobs begin, of a function whose results are to be awaited; `begin` begins them."""
         if self._turns.runs:
             self._turns.start(self._concurrency)
         return Gate(
-            min(concurrency or self._concurrency, self._concurrency), self._turns.jobs.begin
+            min(concurrency or self._concurrency, self._concurrency),
+            begin or self._turns.jobs.begin,
         )
 
     def of_iteration(self, concurrency: int | None) -> Gate:

@@ -31,6 +31,7 @@ class Jobs:
         self._tasks: dict[Job, asyncio.Task[None]] = {}
         self._begun: set[Job] = set()
         self._withdrawn: set[Job] = set()  # nobody wants their result
+        self._without_task: dict[Job, Callable[[], object]] = {}  # what is called when that is so
         self._context = contextvars.copy_context()
         self._calls: set[asyncio.Task[None]] = set()
         self._leaving = False
@@ -56,8 +57,17 @@ class Jobs:
         self._tasks[job] = task
         task.add_done_callback(self._never_begun)
 
+    def begin_without_task(self, job: Job, withdraw: Callable[[], object]) -> None:
+        """It is worked on by whoever calls `over` then. `withdraw` is called where nobody wants its
+        result any more, and calls `over`, too."""
+        self._without_task[job] = withdraw
+
     def withdraw(self, correlation_ids: list[bytes]) -> None:
         """Their requesters do not wait any more."""
+        if self._without_task:
+            for job, withdraw in [*self._without_task.items()]:
+                if job.is_request and job.identity in correlation_ids:
+                    withdraw()
         for job in [*self._tasks]:
             if job.is_request and job.identity in correlation_ids:
                 self._break_off(job)
@@ -147,7 +157,7 @@ class Jobs:
         """The program has cancelled it before its coroutine was entered."""
         for job in [job for job, one in self._tasks.items() if one is task]:
             self._cancelled_by_program(job, asyncio.CancelledError())
-            self._over(job)
+            self.over(job)
 
     def _cancelled_by_program(self, job: Job, why: asyncio.CancelledError) -> None:
         if job.is_request and job not in self._withdrawn:
@@ -169,9 +179,11 @@ class Jobs:
                 await self._perform(job)
         finally:
             self._begun.discard(job)
-            self._over(job)
+            self.over(job)
 
-    def _over(self, job: Job) -> None:
+    def over(self, job: Job) -> None:
+        """Nobody works on it any more."""
+        self._without_task.pop(job, None)
         self._withdrawn.discard(job)
         self._tasks.pop(job, None)
         job.end()

@@ -23,6 +23,22 @@ if TYPE_CHECKING:
     from .turns import Turns
 
 
+class _Called:
+    """What stands in the place of a future: it calls a function."""
+
+    __slots__ = ("_function", "_reply")
+
+    def __init__(self, function: Callable[[LoopReply], object], reply: LoopReply) -> None:
+        self._function, self._reply = function, reply
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: None) -> None:
+        self._reply.future = None  # neither keeps the other alive
+        self._function(self._reply)
+
+
 class Requests:
     """Those of one endpoint. `table` has those under way."""
 
@@ -58,6 +74,30 @@ class Requests:
                 self._turns.again()  # another may have its entry
                 raise
         return reply.raise_or_return()
+
+    def begin(
+        self,
+        type: str,
+        payload: object,
+        deadline: Deadline,
+        attempt: int,
+        ended: Callable[[LoopReply], object],
+    ) -> LoopReply | None:
+        """Make one without a task: `ended` is called once it is, in a turn, and raises nothing.
+        None: there is no space now. Raises like `ask`."""
+        reply: LoopReply = LoopReply.__new__(LoopReply)
+        if self._looped.ask(reply, type, payload, deadline, None, attempt, NO_LINE) != NO_LINE:
+            return None
+        reply.future = _Called(ended, reply)
+        if reply.deadline < self._turns.earliest:
+            self._turns.expect(reply.deadline)
+        return reply
+
+    def give_up(self, reply: LoopReply) -> None:
+        """Withdraw one that `begin` has made; nothing is called."""
+        reply.future = None
+        reply.cancel()
+        self._turns.again()  # another may have its entry
 
     async def _line_up(
         self, line: int, attempt: Callable[[int], int], type: str, deadline: Deadline

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from threading import Condition
 from types import TracebackType
-from typing import Any, Generic, Literal, Never, Self, SupportsIndex, TypeVar, final
+from typing import Any, Generic, Literal, Never, Protocol, Self, SupportsIndex, TypeVar, final
 from uuid import UUID
 
 import numpy as np
@@ -702,9 +702,13 @@ class Looped:
     def release_all(self, gates: Iterable[Gate]) -> None: ...
     def next(self, yields: bool) -> Message | None: ...
 
+class _Future(Protocol):
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> object: ...
+
 @disjoint_base
 class LoopReply(PendingReply):
-    future: asyncio.Future[None] | None
+    future: _Future | None
     def _tell(self) -> bool: ...
     def raise_or_return(self) -> Message: ...
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from functools import partial
 
 import msgspec
 
-from shmbus.aio.threads import in_thread
-from shmbus.endpoint._kernel import Encoded, Message
-from shmbus.endpoint.subscribing import Subscription
+from shmbus.aio.subscribing import Subscription
+from shmbus.endpoint._kernel import Encoded, Job, Message
 from shmbus.errors import BusError
 from shmbus.shared._kernel import monotonic_ns
 
@@ -40,6 +38,7 @@ class Handling:
         self._loop = asyncio.get_running_loop()
         self._asking = Asking(self._able, self._loop)
         self._serving = Serving(node.endpoint, self._loop)
+        self._jobs = node.endpoint._turns.jobs
         self._handled: dict[str, Subscription] = {}
         self._following: asyncio.Task[None] | None = None
         self._behind = False
@@ -58,7 +57,15 @@ class Handling:
             if (there := peer.rules.outward(type)) is not None
         ]
 
-    async def _handle(self, message: Message) -> Answer:
+    def _begin(self, job: Job) -> None:
+        """In a turn of the endpoint's. What is quick to begin is done without a task."""
+        message = job.message
+        if job.is_request and not message._streams and not message._directed:
+            self._asking.ask_without_task(job, self._jobs)
+        else:
+            self._jobs.begin(job)
+
+    async def _do(self, message: Message) -> Answer:
         if message.kind == "send":
             send_there(self._able(message.type), message)
             return None
@@ -104,9 +111,11 @@ class Handling:
             wanted = self._wanted()
             try:
                 for pattern in self._handled.keys() - wanted:
-                    await self._apart(self._handled.pop(pattern).close)
+                    await self._handled.pop(pattern).close()
                 for pattern in wanted - self._handled.keys():
-                    await self._begin(pattern)
+                    self._handled[pattern] = await self._node.endpoint._handle(
+                        pattern, self._do, begin=self._begin
+                    )
             except BusError as why:
                 log.debug("link %s: %s", self._node.config.site, why)
                 await asyncio.sleep(AGAIN)
@@ -122,24 +131,6 @@ class Handling:
             for pattern in peer.rules.offered(wanted.pattern)
             if not self._node.config.confirms(pattern)
         }
-
-    async def _begin(self, pattern: str) -> None:
-        endpoint = self._node.endpoint
-        handle = partial(
-            endpoint._inner._subscribing.handle,
-            pattern,
-            self._handle,
-            payload_type=None,
-            redeliver=False,
-            limit=None,
-            gate=endpoint._gates.of_callback(self._handle, None),
-        )
-        self._handled[pattern] = await in_thread(
-            endpoint.name, "handling", handle, undo=Subscription.close
-        )
-
-    async def _apart(self, close: object) -> None:
-        await in_thread(self._node.endpoint.name, "handling", close)  # type: ignore[arg-type]
 
     def end(self) -> None:
         """The link ends."""

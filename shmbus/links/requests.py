@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,10 +32,13 @@ from .exchanges import (
 from .wire import REQUEST, Garbage
 
 if TYPE_CHECKING:
-    from shmbus.endpoint._kernel import Message
+    from shmbus.aio.jobs import Jobs
+    from shmbus.endpoint._kernel import Job, Message
     from shmbus.shared.frames import Bytes
 
     from .peer import Peer
+
+log = logging.getLogger("shmbus")
 
 LATE = 1.0
 """Seconds after its deadline that an exchange is forgotten whose answer was lost, and between looks
@@ -69,6 +73,8 @@ class Exchange:
         """`type`: in the names of the space."""
         self.peer, self.message, self.number = peer, message, number
         self._asking, self._type = asking, type
+        self.when_came: Callable[[Came], object] | None = None
+        """Called with what comes, which does not wait here then."""
         self._came: deque[Came] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._parts = 0  # that have come
@@ -77,6 +83,10 @@ class Exchange:
 
     def put(self, came: Came) -> None:
         """This has come."""
+        if (when_came := self.when_came) is not None:
+            self.when_came = None  # neither keeps the other alive, nor the request's payload
+            when_came(came)
+            return
         self._came.append(came)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -84,7 +94,7 @@ class Exchange:
     def put_part(self, part: Part, payload: Encoded) -> None:
         """Likewise. Raises `Garbage` where it is more than was granted."""
         if self._received >= self._granted:
-            self._lose("more of them came than were asked for")
+            self.lose("more of them came than were asked for")
             raise Garbage("a part that was not granted")
         self._received += part_bytes(len(payload))
         if self._follows(part.index):
@@ -100,15 +110,17 @@ class Exchange:
         """Whether all parts before this one have come; if not, it has failed."""
         if index == self._parts:
             return True
-        self._lose(f"{index - self._parts} of them were lost between the sites")
+        self.lose(f"{index - self._parts} of them were lost between the sites")
         return False
 
-    def _lose(self, why: str) -> None:
+    def lose(self, why: str) -> None:
         """Its parts are not all there."""
-        self.fail(
-            errors.ReplyLost(
-                type=self.message.type, endpoint=link_of(self.peer), reason=f"of its parts, {why}"
-            )
+        self.fail(self.lost(why))
+
+    def lost(self, why: str) -> errors.ReplyLost:
+        """The error of that."""
+        return errors.ReplyLost(
+            type=self.message.type, endpoint=link_of(self.peer), reason=f"of its parts, {why}"
         )
 
     def fail(self, error: errors.BusError) -> None:
@@ -161,10 +173,13 @@ class Asking:
         self._open: dict[int, Exchange] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def ask_without_task(self, job: Job, jobs: Jobs) -> None:
+        """Have the nearest site answer a request that handles it, by a whole reply."""
+        Question(self, job, jobs)
+
     async def ask(self, message: Message) -> Encoded | AsyncGenerator[Encoded, None] | None:
-        """Have the nearest site answer it that handles it. One that turns out not to, or whose
-        endpoint has gone before it had begun, is followed by the next."""
-        why: errors.BusError = errors.NoRoute(type=message.type)
+        """Likewise, in a task; the reply may come in parts where it is asked for so."""
+        why: errors.BusError | None = None
         for peer, type in self.able(message.type):
             exchange = self.begin(peer, type, message, PARTS if message._streams else REPLY)
             came = await exchange.next()
@@ -175,7 +190,7 @@ class Asking:
             why = came
             if not _is_untouched(why):
                 break
-        message._fail_as(why)
+        message._fail_as(why or errors.NoRoute(type=message.type))
         return None
 
     def begin(
@@ -258,6 +273,61 @@ class Asking:
         """The link ends."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+class Question:
+    """A request that one site after the other is asked, the nearest first, until one answers: the
+    next one where it has turned out that nobody there handles it, or has begun it and will."""
+
+    def __init__(self, asking: Asking, job: Job, jobs: Jobs) -> None:
+        self._asking, self._job, self._jobs = asking, job, jobs
+        self._sites = iter(asking.able(job.message.type))
+        self._exchange: Exchange | None = None
+        jobs.begin_without_task(job, self._withdraw)
+        try:
+            if job.lapsed():
+                self._withdraw()
+            else:
+                self._ask(None)
+        except Exception as why:  # such as a payload that has gone
+            job.raised(why)
+            jobs.over(job)
+
+    def _ask(self, why: errors.BusError | None) -> None:
+        """The next one. `why`: what the one before has said."""
+        message = self._job.message
+        for peer, type in self._sites:
+            self._exchange = self._asking.begin(peer, type, message, REPLY)
+            self._exchange.when_came = self._came
+            return
+        self._fail(why or errors.NoRoute(type=message.type))
+
+    def _came(self, came: Came) -> None:
+        if isinstance(came, Whole):
+            self._job.returned(came.payload)
+            self._jobs.over(self._job)
+        elif not isinstance(came, errors.BusError):  # which nobody has asked for
+            assert self._exchange is not None
+            self._exchange.withdraw()
+            self._fail(self._exchange.lost("nobody takes them"))
+        elif _is_untouched(came):
+            self._ask(came)
+        else:
+            self._fail(came)
+
+    def _fail(self, why: errors.BusError) -> None:
+        try:
+            self._job.message._fail_as(why)
+        except errors.BusError as trouble:
+            log.debug("%r is not answered: %s", self._job.message.type, trouble)
+        self._jobs.over(self._job)
+
+    def _withdraw(self) -> None:
+        if self._exchange is not None:
+            self._exchange.when_came = None
+            self._exchange.withdraw()
+        self._job.abandoned("its requester withdrew it")
+        self._jobs.over(self._job)
 
 
 async def _parts(exchange: Exchange, came: Came) -> AsyncGenerator[Encoded, None]:

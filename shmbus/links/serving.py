@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shmbus import errors
@@ -13,6 +15,7 @@ from . import failures
 from .exchanges import (
     ALL,
     PARTS,
+    REPLY,
     WINDOW,
     Answer,
     Answered,
@@ -25,11 +28,12 @@ from .exchanges import (
     part_bytes,
 )
 from .gathering import gather_here
-from .wire import REPLY, Garbage
+from .wire import REPLY as REPLIES
+from .wire import Garbage
 
 if TYPE_CHECKING:
     from shmbus.aio.endpoint import Endpoint
-    from shmbus.endpoint._kernel import Encoded, Message
+    from shmbus.endpoint._kernel import Encoded, Message, PendingReply
     from shmbus.shared.frames import Bytes
 
     from .peer import Peer
@@ -45,8 +49,9 @@ class Work:
 
     def __init__(self, peer: Peer, type: str, number: int) -> None:
         """`type`: in the names of the space."""
-        self.peer, self._type, self._number = peer, type, number
-        self.task: asyncio.Task[None] | None = None
+        self.peer, self._type, self.number = peer, type, number
+        self.stop: Callable[[], object] = _nothing
+        """Do no more of it."""
         self._sent, self._granted = 0, WINDOW
         self._parts = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -54,16 +59,16 @@ class Work:
     def answer(self, reply: Message) -> None:
         """Its reply is there."""
         payload = reply._encoded()
-        self.say(Answer(self._number, reply.source, reply.sent_ns, payload.flags), payload.data)
+        self.say(Answer(self.number, reply.source, reply.sent_ns, payload.flags), payload.data)
 
     def answer_all(self, found: bytes) -> None:
         """What became of each is."""
-        self.say(Answer(self._number, "@link", 0, 0), found)
+        self.say(Answer(self.number, "@link", 0, 0), found)
 
     async def give(self, part: Message) -> None:
         """A part of its reply is; returns when the next is wanted."""
         payload = part._encoded()
-        body = Part(self._number, part.source, part.sent_ns, payload.flags, self._parts)
+        body = Part(self.number, part.source, part.sent_ns, payload.flags, self._parts)
         self.say(body, payload.data)
         self._parts += 1
         self._sent += part_bytes(len(payload))
@@ -79,15 +84,18 @@ class Work:
 
     def end(self) -> None:
         """Those were all parts."""
-        self.say(End(self._number, self._parts))
+        self.say(End(self.number, self._parts))
 
     def fail(self, why: errors.BusError) -> None:
         """It has failed."""
-        self.say(Failed(self._number), failures.account(why))
+        if isinstance(why, errors.Disconnected):  # this link is, not who asks
+            reason = "its bus is down"
+            why = errors.EndpointDied(type=self._type, endpoint="@link", reason=reason)
+        self.say(Failed(self.number), failures.account(why))
 
     def say(self, body: Answered, data: Bytes = b"") -> None:
         """To its peer."""
-        self.peer.send(REPLY, self._type, body, data)
+        self.peer.send(REPLIES, self._type, body, data)
 
 
 class Serving:
@@ -106,8 +114,8 @@ class Serving:
                 return  # it is over
             if isinstance(body, Credit):
                 work.grant(body.bytes)
-            elif work.task is not None:
-                work.task.cancel()
+            else:
+                self._end(work)
             return
         if work is not None:
             raise Garbage("the number of another request")
@@ -120,10 +128,42 @@ class Serving:
             work.fail(errors.RequestsFull(type=type, endpoint="@link", limit=MOST, seconds=0.0))
         else:
             works[body.number] = work
-            work.task = self._loop.create_task(
-                self._serve(work, body, here, payload), name=f"shmbus:@link:{here}"
-            )
-            work.task.add_done_callback(lambda _: works.pop(body.number, None))
+            if body.want != REPLY or not self._ask(work, body, here, payload):
+                task = self._loop.create_task(
+                    self._serve(work, body, here, payload), name=f"shmbus:@link:{here}"
+                )
+                work.stop = task.cancel
+
+    def _ask(self, work: Work, ask: Ask, type: str, payload: Encoded) -> bool:
+        """Ask here, without a task. False: there is no space for that now."""
+        requests = self._endpoint._requests
+
+        def ended(reply: PendingReply) -> None:
+            self._over(work)
+            found = reply._ended()
+            if isinstance(found, errors.BusError):
+                work.fail(found)
+            else:
+                work.answer(found)
+
+        try:
+            deadline = until(ask.left_ns / 1e9 if ask.left_ns else None, None)
+            reply = requests.begin(type, payload, deadline, ask.attempt, ended)
+        except errors.BusError as why:
+            self._over(work)
+            work.fail(why)
+            return True
+        if reply is not None:
+            work.stop = partial(requests.give_up, reply)
+        return reply is not None
+
+    def _over(self, work: Work) -> None:
+        self._works.get(work.peer, {}).pop(work.number, None)
+
+    def _end(self, work: Work) -> None:
+        """Nobody waits for it any more."""
+        self._over(work)
+        work.stop()
 
     async def _serve(self, work: Work, ask: Ask, type: str, payload: Encoded) -> None:
         left = ask.left_ns / 1e9 if ask.left_ns else None
@@ -136,10 +176,10 @@ class Serving:
                 deadline = until(left, None)
                 ask_here = self._endpoint._requests.ask
                 work.answer(await ask_here(type, payload, deadline, None, ask.attempt))
-        except errors.Disconnected:
-            work.fail(errors.EndpointDied(type=type, endpoint="@link", reason="its bus is down"))
         except errors.BusError as why:
             work.fail(why)
+        finally:
+            self._over(work)
 
     async def _stream(self, work: Work, type: str, payload: Encoded, left: float | None) -> None:
         stream = self._endpoint.stream(type, payload, timeout=None, total=left)
@@ -154,10 +194,13 @@ class Serving:
     def gone(self, peer: Peer) -> None:
         """That site is not there any more: nobody waits for its requests."""
         for work in self._works.pop(peer, {}).values():
-            if work.task is not None:
-                work.task.cancel()
+            work.stop()
 
     def end(self) -> None:
         """The link ends."""
         for peer in list(self._works):
             self.gone(peer)
+
+
+def _nothing() -> None:
+    """Stops what has not begun."""

@@ -4,6 +4,7 @@ nobody asked for, and that go."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
@@ -11,7 +12,8 @@ from typing import Any, cast
 import pytest
 
 from shmbus import errors
-from shmbus.endpoint._kernel import Encoded, Message
+from shmbus.aio.jobs import Jobs
+from shmbus.endpoint._kernel import Encoded, Job, Message
 from shmbus.links import failures
 from shmbus.links.channel import Channel
 from shmbus.links.exchanges import (
@@ -78,14 +80,56 @@ class Request:
         self.failed = error
 
 
+class Errand:
+    """A request that is to be answered, in the place of a job of the endpoint's, and of its
+    jobs."""
+
+    def __init__(self, request: Request) -> None:
+        self.message = request
+        self.reply: Encoded | None = None
+        self._over = self.withdrawn = False
+        self.withdraw: Callable[[], object]
+
+    def begin_without_task(self, _: object, withdraw: Callable[[], object]) -> None:
+        self.withdraw = withdraw
+
+    def lapsed(self) -> bool:
+        return False
+
+    def returned(self, value: Encoded) -> None:
+        self.reply = value
+
+    def abandoned(self, why: str) -> None:
+        self.withdrawn = True
+
+    def over(self, _: object) -> None:
+        assert not self._over
+        self._over = True
+
+    def is_over(self) -> bool:
+        return self._over
+
+
 def asking(*sites: Site) -> Asking:
     """Of a link that has these peers, the nearest first."""
     able = [(site, "x.a.b") for site in sites]
     return Asking(lambda type: able, asyncio.get_running_loop())
 
 
-def ask(link: Asking, request: Request) -> asyncio.Task[Any]:
-    return asyncio.create_task(link.ask(cast(Message, request)))
+def ask(link: Asking, request: Request | None = None) -> Errand:
+    errand = Errand(request or Request())
+    link.ask_without_task(cast(Job, errand), cast(Jobs, errand))
+    return errand
+
+
+def run_async_test(test: Callable[..., Any]) -> Callable[..., None]:
+    """A test that is a coroutine."""
+
+    @functools.wraps(test)
+    def run(**arguments: Any) -> None:
+        run_async(lambda: test(**arguments))
+
+    return run
 
 
 async def settle() -> None:
@@ -107,26 +151,24 @@ def part(site: Site, index: int, text: bytes = b"part") -> tuple[Peer, Part, byt
 
 
 @pytest.mark.smoke
-def test_the_nearest_is_asked_and_its_answer_is_the_reply() -> None:
-    async def main() -> None:
-        near, far = Site("near"), Site("far")
-        link, request = asking(near, far), Request()
-        task = ask(link, request)
-        await settle()
-        ((type, body, payload),) = near.got
-        assert (type, body.source, body.want, payload) == ("x.a.b", "me", REPLY, b"question")
-        link.take(*answer(near))
-        reply = await task
-        assert (bytes(reply.data), reply.origin.source, reply.origin.site) == (
-            b"answer",
-            "there",
-            "near",
-        )
-        assert not far.got
-        link.take(*answer(near, b"again"))  # which is passed over
-        link.end()
-
-    run_async(main)
+@run_async_test
+async def test_the_nearest_is_asked_and_its_answer_is_the_reply() -> None:
+    near, far = Site("near"), Site("far")
+    link = asking(near, far)
+    errand = ask(link)
+    ((type, body, payload),) = near.got
+    assert (type, body.source, body.want, payload) == ("x.a.b", "me", REPLY, b"question")
+    assert not errand.is_over()
+    link.take(*answer(near))
+    reply = errand.reply
+    assert errand.is_over()
+    assert reply is not None
+    assert reply.origin is not None
+    assert bytes(reply.data) == b"answer"
+    assert (reply.origin.source, reply.origin.site) == ("there", "near")
+    assert not far.got
+    link.take(*answer(near, b"again"))  # which is passed over
+    link.end()
 
 
 @pytest.mark.parametrize(
@@ -136,96 +178,88 @@ def test_the_nearest_is_asked_and_its_answer_is_the_reply() -> None:
         errors.EndpointDied(type="x.a.b", endpoint="worker", begun=False),
     ],
 )
-def test_where_nobody_has_begun_it_the_next_site_is_asked(untouched: errors.BusError) -> None:
-    async def main() -> None:
-        near, far = Site("near"), Site("far")
-        link = asking(near, far)
-        task = ask(link, Request())
-        await settle()
-        link.take(*failure(near, untouched))
-        await settle()
-        link.take(*answer(far))
-        assert bytes((await task).data) == b"answer"
-        link.end()
-
-    run_async(main)
-
-
-def test_an_error_keeps_its_class_and_says_where_it_was() -> None:
-    async def main() -> None:
-        site = Site("paris")
-        link, request = asking(site, Site("unasked")), Request()
-        task = ask(link, request)
-        await settle()
-        link.take(
-            *failure(site, errors.HandlerTimeout(type="x.a.b", endpoint="worker", seconds=2.0))
-        )
-        assert await task is None
-        assert isinstance(request.failed, errors.HandlerTimeout)
-        assert request.failed.endpoint == "worker@paris"
-        assert (request.failed.type, request.failed.seconds) == ("a.b", 2.0)
-        link.end()
-
-    run_async(main)
+@run_async_test
+async def test_where_nobody_has_begun_it_the_next_site_is_asked(
+    untouched: errors.BusError,
+) -> None:
+    near, far = Site("near"), Site("far")
+    link = asking(near, far)
+    errand = ask(link)
+    link.take(*failure(near, untouched))
+    link.take(*answer(far))
+    assert errand.reply is not None
+    assert bytes(errand.reply.data) == b"answer"
+    link.end()
 
 
-def test_where_nobody_handles_it_there_is_no_route_at_once() -> None:
-    async def main() -> None:
-        request = Request()
-        assert await asking().ask(cast(Message, request)) is None
-        assert isinstance(request.failed, errors.NoRoute)
-
-    run_async(main)
-
-
-def test_who_waits_learns_at_once_that_a_site_has_gone() -> None:
-    async def main() -> None:
-        site, other = Site("paris"), Site("rome")
-        link, request = asking(site), Request()
-        task = ask(link, request)
-        await settle()
-        link.gone(other, "gone")
-        await settle()
-        assert not task.done()
-        link.gone(site, "gone")
-        assert await task is None
-        assert isinstance(request.failed, errors.EndpointDied)
-        assert request.failed.endpoint == "@link@paris"
-        link.end()
-
-    run_async(main)
+@run_async_test
+async def test_an_error_keeps_its_class_and_says_where_it_was() -> None:
+    site, other = Site("paris"), Site("unasked")
+    link = asking(site, other)
+    errand = ask(link)
+    why = errors.HandlerTimeout(type="x.a.b", endpoint="worker", seconds=2.0)
+    link.take(*failure(site, why))
+    failed = errand.message.failed
+    assert isinstance(failed, errors.HandlerTimeout)
+    assert (failed.endpoint, failed.type, failed.seconds) == ("worker@paris", "a.b", 2.0)
+    assert errand.is_over()
+    assert not other.got
+    link.end()
 
 
-def test_a_request_that_is_withdrawn_here_is_withdrawn_there() -> None:
-    async def main() -> None:
-        site = Site("paris")
-        link = asking(site)
-        task = ask(link, Request())
-        await settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert site.last == Withdrawn(site.asked.number)
-        link.take(*answer(site))
-        link.end()
-
-    run_async(main)
+@run_async_test
+async def test_where_nobody_handles_it_there_is_no_route_at_once() -> None:
+    assert isinstance(ask(asking()).message.failed, errors.NoRoute)
 
 
-def test_a_site_answers_no_request_to_another() -> None:
-    async def main() -> None:
-        site, other = Site("paris"), Site("rome")
-        link = asking(site)
-        task = ask(link, Request())
-        await settle()
-        _, body, text = answer(site)
-        link.take(other, body, text)
-        await settle()
-        assert not task.done()
-        task.cancel()
-        link.end()
+@run_async_test
+async def test_who_waits_learns_at_once_that_a_site_has_gone() -> None:
+    site, other = Site("paris"), Site("rome")
+    link = asking(site)
+    errand = ask(link)
+    link.gone(other, "gone")
+    assert not errand.is_over()
+    link.gone(site, "gone")
+    failed = errand.message.failed
+    assert isinstance(failed, errors.EndpointDied)
+    assert failed.endpoint == "@link@paris"
+    link.end()
 
-    run_async(main)
+
+@run_async_test
+async def test_a_request_that_is_withdrawn_here_is_withdrawn_there() -> None:
+    site = Site("paris")
+    link = asking(site)
+    errand = ask(link)
+    errand.withdraw()
+    assert site.last == Withdrawn(site.asked.number)
+    assert errand.withdrawn
+    assert errand.is_over()
+    link.take(*answer(site))
+    assert errand.reply is None
+    link.end()
+
+
+@run_async_test
+async def test_a_site_answers_no_request_to_another() -> None:
+    site, other = Site("paris"), Site("rome")
+    link = asking(site)
+    errand = ask(link)
+    _, body, text = answer(site)
+    link.take(other, body, text)
+    assert not errand.is_over()
+    link.end()
+
+
+@run_async_test
+async def test_parts_that_nobody_has_asked_for_are_an_error() -> None:
+    site = Site("paris")
+    link = asking(site)
+    errand = ask(link)
+    link.take(*part(site, 0))
+    assert isinstance(errand.message.failed, errors.ReplyLost)
+    assert site.last == Withdrawn(site.asked.number)
+    link.end()
 
 
 # In parts -----------------------------------------------------------------------------------------
@@ -240,11 +274,12 @@ def in_parts(play: Callable[[Asking, Site, Parts], Any]) -> None:
     async def main() -> None:
         site = Site("paris")
         link = asking(site)
-        task = ask(link, Request(parts=True))
+        task = asyncio.create_task(link.ask(cast(Message, Request(parts=True))))
         await settle()
         assert site.asked.want == PARTS
         link.take(*part(site, 0))
-        parts: Parts = await task
+        parts = await task
+        assert isinstance(parts, AsyncGenerator)
         await play(link, site, parts)
         await parts.aclose()
         link.end()
