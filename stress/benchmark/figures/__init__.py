@@ -12,6 +12,7 @@ from . import (
     grants,
     idle,
     late,
+    links,
     many,
     newest,
     oneway,
@@ -39,6 +40,7 @@ KINDS = (
     newest,
     typing,
     supervised,
+    links,
     idle,
 )
 

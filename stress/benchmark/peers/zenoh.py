@@ -1,4 +1,5 @@
-"""Zenoh, peer to peer over a private unix socket: queries to a queryable, and its pub/sub."""
+"""Zenoh, peer to peer: queries to a queryable, and its pub/sub. Here over a private unix socket;
+the figures of links have it over loopback, as they are."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ BLOCK = {"congestion_control": zenoh.CongestionControl.BLOCK}
 
 
 @contextmanager
-def _session(socket: str, *, listen: bool) -> Iterator[zenoh.Session]:
+def _session(where: str, *, listen: bool) -> Iterator[zenoh.Session]:
     config = zenoh.Config()
     config.insert_json5("mode", '"peer"')
     config.insert_json5("scouting/multicast/enabled", "false")
@@ -32,7 +33,7 @@ def _session(socket: str, *, listen: bool) -> Iterator[zenoh.Session]:
     config.insert_json5("transport/shared_memory/enabled", "false")
     endpoints = "listen" if listen else "connect"
     config.insert_json5("listen/endpoints", "[]")
-    config.insert_json5(f"{endpoints}/endpoints", json.dumps([f"unixsock-stream/{socket}"]))
+    config.insert_json5(f"{endpoints}/endpoints", json.dumps([where]))
     config.insert_json5("connect/retry", "{period_init_ms: 20}")
     with zenoh.open(config) as session:
         yield session
@@ -47,8 +48,8 @@ def _until_matched(one: zenoh.Publisher | zenoh.Querier) -> None:
 
 
 @contextmanager
-def _queryable(socket: str) -> Iterator[plain.Serve]:
-    with _session(socket, listen=True) as session:
+def _queryable(where: str) -> Iterator[plain.Serve]:
+    with _session(where, listen=True) as session:
         queryable = session.declare_queryable("bench/echo")
 
         def serve() -> None:
@@ -60,8 +61,8 @@ def _queryable(socket: str) -> Iterator[plain.Serve]:
 
 
 @contextmanager
-def _querier(socket: str) -> Iterator[Callable[[bytes], bytes]]:
-    with _session(socket, listen=False) as session:
+def _querier(where: str) -> Iterator[Callable[[bytes], bytes]]:
+    with _session(where, listen=False) as session:
         querier = session.declare_querier("bench/echo")
         _until_matched(querier)
 
@@ -75,14 +76,14 @@ def _querier(socket: str) -> Iterator[Callable[[bytes], bytes]]:
 
 
 @contextmanager
-def _publisher(socket: str, express: bool) -> Iterator[plain.Send]:
-    with _session(socket, listen=True) as session:
+def _publisher(where: str, express: bool) -> Iterator[plain.Send]:
+    with _session(where, listen=True) as session:
         yield session.declare_publisher("bench/paced", express=express, **BLOCK).put
 
 
 @contextmanager
-def _subscriber(socket: str) -> Iterator[plain.Receive]:
-    with _session(socket, listen=False) as session:
+def _subscriber(where: str) -> Iterator[plain.Receive]:
+    with _session(where, listen=False) as session:
         subscriber = session.declare_subscriber("bench/paced")
 
         def receive() -> bytes:
@@ -93,16 +94,16 @@ def _subscriber(socket: str) -> Iterator[plain.Receive]:
 
 
 @contextmanager
-def _sender(socket: str) -> Iterator[plain.Many]:
-    with _session(socket, listen=True) as session:
+def _sender(where: str) -> Iterator[plain.Many]:
+    with _session(where, listen=True) as session:
         publisher = session.declare_publisher("bench/flood", **BLOCK)
         _until_matched(publisher)
         yield plain.many_times(publisher.put)
 
 
 @contextmanager
-def _receiver(socket: str) -> Iterator[plain.Many]:
-    with _session(socket, listen=False) as session:
+def _receiver(where: str) -> Iterator[plain.Many]:
+    with _session(where, listen=False) as session:
         received = wanted = 0
         enough = threading.Event()
 
@@ -124,22 +125,33 @@ def _receiver(socket: str) -> Iterator[plain.Many]:
         yield take
 
 
+def requests(bench: Bench, where: str) -> Sample:
+    """`where`: an endpoint, as zenoh writes it."""
+    return measure_request(bench, partial(_queryable, where), partial(_querier, where))
+
+
+def one_way(bench: Bench, where: str, messages: int) -> Sample:
+    return measure_one_way(bench, partial(_sender, where), partial(_receiver, where), messages)
+
+
+def _socket(bench: Bench) -> str:
+    return f"unixsock-stream/{bench.subdirectory()}/zenoh"
+
+
 def _requests(bench: Bench) -> Sample:
-    socket = f"{bench.subdirectory()}/zenoh"
-    return measure_request(bench, partial(_queryable, socket), partial(_querier, socket))
+    return requests(bench, _socket(bench))
 
 
-def _one_way(messages: int, bench: Bench) -> Sample:
-    socket = f"{bench.subdirectory()}/zenoh"
-    return measure_one_way(bench, partial(_sender, socket), partial(_receiver, socket), messages)
+def _one_way(bench: Bench) -> Sample:
+    return one_way(bench, _socket(bench), 300_000)
 
 
 def _fan_out(bench: Bench) -> Sample:
-    socket = f"{bench.subdirectory()}/zenoh"
+    where = _socket(bench)
     return measure_fan_out(
         bench,
-        partial(_publisher, socket, True),
-        [partial(_subscriber, socket)] * SUBSCRIBERS,
+        partial(_publisher, where, True),
+        [partial(_subscriber, where)] * SUBSCRIBERS,
     )
 
 
@@ -148,6 +160,6 @@ ROWS = [
         "Zenoh",
         "peers over a unix socket, discovery off, `BLOCK`; querier and queryable; one-way: a "
         "callback; fan-out: `express`",
-        {REQUEST: _requests, ONE_WAY: partial(_one_way, 300_000), FAN_OUT: _fan_out},
+        {REQUEST: _requests, ONE_WAY: _one_way, FAN_OUT: _fan_out},
     )
 ]
