@@ -86,13 +86,16 @@ def restarting(stage: Stage, bus: str, rounds: int) -> tuple[list[float], list[f
     return own, again, known
 
 
-LAYERS, EACH = 5, 10
-LAYERED = [[f"n{layer}-{n}" for n in range(EACH)] for layer in range(LAYERS)]
-NAMES = [name for layer in LAYERED for name in layer]
+LAYERS = 5
 
 
-def many_by_hand(stage: Stage, bus: str) -> tuple[float, float, float]:
-    """Seconds: until one process handles, alone; until fifty do, in five layers, each of which is
+def layered(each: int) -> list[list[str]]:
+    """The names of so many processes in each layer."""
+    return [[f"n{layer}-{n}" for n in range(each)] for layer in range(LAYERS)]
+
+
+def many_by_hand(stage: Stage, bus: str, each: int) -> tuple[float, float, float]:
+    """Seconds: until one process handles, alone; until all do, in five layers, each of which is
     started once all of the one before handle; and until all have ended, told so at once."""
     with shmbus.serve(bus) as served, served.attach("client") as client:
         stage.ready()
@@ -102,19 +105,20 @@ def many_by_hand(stage: Stage, bus: str) -> tuple[float, float, float]:
             alone = time.perf_counter() - began
         began = time.perf_counter()
         with contextlib.ExitStack() as started:
-            for names in LAYERED:
+            for names in layered(each):
                 started.enter_context(by_hand(bus, names))
                 handled(client, names)
             handling = time.perf_counter()
         return alone, handling - began, time.perf_counter() - handling
 
 
-def many_supervised(stage: Stage, file: str, bus: str) -> tuple[float, float]:
-    """The same fifty by `shmbus up`, which stops them in the reverse order: seconds until all
-    handle, from its own start on, and until it has ended."""
+def many_supervised(stage: Stage, file: str, bus: str, each: int) -> tuple[float, float]:
+    """The same by `shmbus up`, which stops them in the reverse order: seconds until all handle,
+    from its own start on, and until it has ended."""
+    all_names = layered(each)
     layers = [
-        (name, [f"work.{other}" for other in LAYERED[layer - 1]] if layer else [])
-        for layer, names in enumerate(LAYERED)
+        (name, [f"work.{other}" for other in all_names[layer - 1]] if layer else [])
+        for layer, names in enumerate(all_names)
         for name in names
     ]
     Path(file).write_text(
@@ -134,7 +138,7 @@ def many_supervised(stage: Stage, file: str, bus: str) -> tuple[float, float]:
     )
     try:
         with shmbus.attach(bus, timeout=PATIENCE) as client:
-            handled(client, NAMES)
+            handled(client, [name for name, _ in layers])
             handling = time.perf_counter()
     finally:
         up.terminate()
