@@ -51,7 +51,7 @@ ROOMS = {
     "shmbus.aio": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint"},
     "shmbus.links": BASE
     | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint", "shmbus.aio"}
-    | {"shmbus.options"},
+    | {"shmbus.events", "shmbus.options"},
     "shmbus.testing": BASE | SIDES | {"shmbus.bus", "shmbus.host", "shmbus.aio"},
     "shmbus.options": BASE,
     "shmbus.streams": set(),

@@ -1,30 +1,265 @@
-"""One direction to one peer: frames, in order, numbered."""
+"""One direction to one peer: frames, in order, numbered, and what became of each.
+
+At most `window` bytes are on their way at a time: sent, and not acknowledged. What is more waits in
+a buffer, of at most `buffer` bytes. So every message is delivered, or is in one of both, or is
+counted as lost, by its type, and the peer is told of it.
+
+While little is under way the loop sends itself. Else a thread does, which begins when it is first
+needed: a peer that takes nothing stalls that, and not the loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import queue
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 
 from shmbus.shared.frames import Bytes
 
 from . import keys, wire
 
 Put = Callable[[str, bytes, Bytes], None]
+Congestion = Literal["drop_newest", "drop_oldest", "block"]
+
+DIRECT = 64 << 10
+"""Bytes under way up to which the loop sends."""
+
+_FRAME = 64  # bytes of a frame besides its body, type and payload, roughly
+
+
+class _Frame(NamedTuple):
+    """What waits in the buffer."""
+
+    lane: str
+    type: str
+    body: bytes
+    payload: Bytes
+    messages: int
+    size: int
+
+
+class _Sent(NamedTuple):
+    """What is under way."""
+
+    seq: int
+    type: str
+    messages: int
+    size: int
 
 
 class Channel:
-    """What this link sends to one run of another."""
+    """What this link sends to one run of another. Only the loop calls it."""
 
-    def __init__(self, outbox: keys.Outbox, run: str, to: str, put: Put) -> None:
+    def __init__(
+        self,
+        outbox: keys.Outbox,
+        run: str,
+        to: str,
+        put: Put,
+        *,
+        window: int,
+        buffer: int,
+        congestion: Congestion,
+    ) -> None:
         self._outbox, self._run, self._to, self._put = outbox, run, to, put
+        self._window, self._buffer, self._congestion = window, buffer, congestion
         self._seq = 0
+        self._waiting: deque[_Frame] = deque()
+        self._sent: deque[_Sent] = deque()
+        self._untold: Counter[str] = Counter()
+        self._space: list[asyncio.Future[None]] = []
+        self._sender: _Sender | None = None
+        self._open = True
+        self.waiting_bytes = self.under_way = 0
+        """Bytes in the buffer, and on their way."""
+        self.messages = self.payload_bytes = 0
+        """That have left."""
+        self.lost: Counter[str] = Counter()
+        """Messages that were dropped here or are known not to have come there, by type."""
+
+    def count_on(self, former: Channel) -> None:
+        """It has the place of one to a former run, whose counts go on."""
+        self.messages, self.payload_bytes = former.messages, former.payload_bytes
+        self.lost = former.lost
+
+    # Sending ---------------------------------------------------------------------------------
 
     def tell(self, what: str, body: object) -> None:
-        """A frame of the control lane, which nothing waits before."""
+        """A frame of the control lane: not numbered, and ahead of what waits in the buffer."""
         head = wire.head(self._run, self._to, 0, wire.packed(body))
-        self._put(self._outbox.key(wire.CONTROL, what), head, b"")
+        self._go(self._outbox.key(wire.CONTROL, what), head, b"")
 
-    def send(self, lane: str, type: str, body: bytes, payload: Bytes) -> None:
-        """A frame of another lane."""
+    def send(self, lane: str, type: str, body: bytes, payload: Bytes, messages: int = 1) -> None:
+        """A frame of another lane, with so many messages. Events that find no space in the buffer
+        are dropped, by `congestion`; all else is kept."""
+        size = len(payload) + len(body) + len(type) + _FRAME
+        frame = _Frame(lane, type, body, payload, messages, size)
+        if not self._open:
+            self._lose(frame)
+        elif not self._waiting and self._fits(size):
+            self._leave(frame)
+        elif lane != wire.EVENT or self._has_space(size):
+            self._waiting.append(frame)
+            self.waiting_bytes += size
+        else:
+            self._lose(frame)
+
+    @property
+    def full(self) -> bool:
+        """Whether the buffer has no space, and nothing shall be dropped: whoever sends events waits
+        for `space`."""
+        return self._congestion == "block" and self.waiting_bytes >= self._buffer
+
+    async def space(self) -> None:
+        """Wait while it is full."""
+        while self.full and self._open:
+            future = asyncio.get_running_loop().create_future()
+            self._space.append(future)
+            await future
+
+    def _fits(self, size: int) -> bool:
+        return not self._sent or self.under_way + size <= self._window
+
+    def _has_space(self, size: int) -> bool:
+        """In the buffer, for an event: the oldest ones make place where that is wanted."""
+        if self._congestion == "block":
+            return True  # a frame more: who sends waits then
+        if self._congestion == "drop_oldest":
+            while self.waiting_bytes + size > self._buffer and self._drop_oldest():
+                pass
+        return self.waiting_bytes + size <= self._buffer or not self._waiting
+
+    def _drop_oldest(self) -> bool:
+        for i, frame in enumerate(self._waiting):
+            if frame.lane == wire.EVENT:
+                del self._waiting[i]
+                self.waiting_bytes -= frame.size
+                self._lose(frame)
+                return True
+        return False
+
+    def _lose(self, frame: _Frame) -> None:
+        self.lost[frame.type] += frame.messages
+        self._untold[frame.type] += frame.messages
+
+    def _leave(self, frame: _Frame) -> None:
         self._seq += 1
-        head = wire.head(self._run, self._to, self._seq, body)
-        self._put(self._outbox.key(lane, type), head, payload)
+        self._sent.append(_Sent(self._seq, frame.type, frame.messages, frame.size))
+        self.under_way += frame.size
+        self.messages += frame.messages
+        self.payload_bytes += len(frame.payload)
+        head = wire.head(self._run, self._to, self._seq, frame.body)
+        self._go(self._outbox.key(frame.lane, frame.type), head, frame.payload)
+
+    def _go(self, key: str, head: bytes, payload: Bytes) -> None:
+        sender = self._sender
+        if (sender is None or sender.idle) and self.under_way <= DIRECT:
+            self._put(key, head, payload)
+            return
+        if sender is None:
+            sender = self._sender = _Sender(self._put, self._to)
+        sender.send(key, head, payload)
+
+    # What became of it -----------------------------------------------------------------------
+
+    def acknowledge(self, seq: int, missing: Iterable[tuple[int, int]] = ()) -> None:
+        """The peer has taken all frames up to this one, but those `missing`, from one to another,
+        which will never come."""
+        gaps = tuple(missing)
+        while self._sent and self._sent[0].seq <= seq:
+            sent = self._sent.popleft()
+            self.under_way -= sent.size
+            if any(first <= sent.seq <= last for first, last in gaps):
+                self.lost[sent.type] += sent.messages
+                self._untold[sent.type] += sent.messages
+        self._flow()
+
+    def resume(self, seq: int) -> None:
+        """The peer is there again after a cut, and has taken all frames up to this one; the others
+        did not come."""
+        last = self._sent[-1].seq if self._sent else seq
+        self.acknowledge(last, [(seq + 1, last)])
+
+    def _flow(self) -> None:
+        while self._waiting and self._fits(self._waiting[0].size):
+            frame = self._waiting.popleft()
+            self.waiting_bytes -= frame.size
+            self._leave(frame)
+        self.tell_lost()
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self.full:
+            for future in self._space:
+                if not future.done():
+                    future.set_result(None)
+            self._space.clear()
+
+    def tell_lost(self) -> None:
+        """Tell the peer what was lost since it was told last, by type."""
+        if self._untold:
+            untold, self._untold = self._untold, Counter()
+            self.tell("lost", [list(untold.items())])
+
+    def cut(self) -> None:
+        """The peer is not there: what waits is lost."""
+        while self._waiting:
+            self._lose(self._waiting.popleft())
+        self.waiting_bytes = 0
+        if self._sender is not None:
+            self._sender.drop()
+        self._wake()
+
+    def close(self) -> None:
+        """It will not come back: what it has not acknowledged counts as lost, too."""
+        self._open = False
+        self.cut()
+        for sent in self._sent:
+            self.lost[sent.type] += sent.messages
+        self._sent.clear()
+        self.under_way = 0
+        self._untold.clear()
+        if self._sender is not None:
+            self._sender.end()
+            self._sender = None
+
+
+class _Sender:
+    """The thread of one channel."""
+
+    def __init__(self, put: Put, name: str) -> None:
+        self._put = put
+        self._frames: queue.SimpleQueue[tuple[str, bytes, Bytes] | None]
+        self._frames = queue.SimpleQueue()
+        self._given = self._done = 0  # each has one writer: the loop, and the thread
+        self._dropped = 0  # of those given
+        threading.Thread(target=self._run, name=f"shmbus-link-to-{name}", daemon=True).start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has sent all."""
+        return self._done == self._given
+
+    def send(self, key: str, head: bytes, payload: Bytes) -> None:
+        """Behind what it has."""
+        self._given += 1
+        self._frames.put((key, head, payload))
+
+    def drop(self) -> None:
+        """Send nothing of what it has."""
+        self._dropped = self._given
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.drop()
+        self._frames.put(None)
+
+    def _run(self) -> None:
+        while (frame := self._frames.get()) is not None:
+            if self._done >= self._dropped:
+                self._put(*frame)
+            self._done += 1
+            del frame  # a large payload is of a pool, and is held until then

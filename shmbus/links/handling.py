@@ -48,6 +48,7 @@ class Handling:
         node.lanes[REPLY] = self._take_reply
         node.on_down.append(self._gone)
         node.on_wants.append(self._changed)
+        node.on_close.append(self.end)
 
     def _able(self, type: str) -> list[tuple[Peer, str]]:
         """The peers that handle a type of this bus, the nearest first, with its name there."""

@@ -18,9 +18,11 @@ from shmbus.shared import names, threads
 from . import on_bus
 from .config import LinkConfig
 from .confirmed import Confirmed
+from .events import Events
 from .handling import Handling
 from .keeper import Tell
 from .node import Node
+from .notes import Notes
 from .pings import ping_peers
 from .status import LinkStatus
 from .wire import new_run
@@ -166,8 +168,10 @@ class Link:
 async def _open(node: Node) -> None:
     """Join the space with all that a link does."""
     await node.attach()
+    Notes(node)
     pings = ping_peers(node)
     handling = Handling(node)
+    Events(node)
     Confirmed(node, handling.answer)
     on_bus.serve(node.endpoint, node.status, lambda site: pings.ping(node.peer(site)))
     await node.join()

@@ -10,16 +10,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Annotated, Any
 
 import msgspec
 
 from shmbus.aio.attach import attach_as
 from shmbus.aio.endpoint import Endpoint
+from shmbus.aio.line import NO_LINE
+from shmbus.aio.posting import EVENT
 from shmbus.aio.threads import in_thread
 from shmbus.errors import BusError, NoSuchSite, SiteTaken
+from shmbus.events import LinkDown, LinkUp
 from shmbus.views import EndpointInfo
 
 from . import keys, wire
+from .arrivals import Ack
 from .channel import Channel
 from .config import LinkConfig
 from .keeper import Tell
@@ -37,12 +42,22 @@ OnFrame = Callable[[Peer, str, msgspec.Raw, bytes], None]
 """Gets the peer, the type in the names of the space, the lane's body, and the payload. Raises
 `Garbage`."""
 
+COALESCED = 0.02
+"""Seconds in which changes of the bus's routes become one."""
+
+ACKNOWLEDGED = 0.05
+"""Seconds after which a frame that came is acknowledged, at the latest."""
+
 CONCURRENCY = 1 << 16
 """Messages of the bus that are worked on at a time. A request is until its answer has come, which
 shall keep nobody else's from being asked."""
 
-COALESCED = 0.02
-"""Seconds in which changes of the bus's routes become one."""
+
+_REASONS = {
+    "gone": "its link has ended, or is not heard of any more",
+    "restarted": "its link was started again",
+    "closed": "the link here ends",
+}
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True):
@@ -51,10 +66,20 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     table: Table
     known: bool
     """Whether the other's table has come."""
+    came: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    """The number of the last frame of the other run that has come."""
+
+
+class Lost(msgspec.Struct, array_like=True, frozen=True):
+    """Messages that were to come and do not."""
+
+    by_type: list[tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]]
 
 
 _hello = wire.Reader(Hello)
 _change = wire.Reader(TableChange)
+_ack = wire.Reader(Ack)
+_lost = wire.Reader(Lost)
 
 
 class Node:
@@ -75,20 +100,31 @@ class Node:
         self.told: dict[str, OnFrame] = {
             "hello": self._on_hello,
             "change": self._on_change,
+            "ack": self._on_ack,
+            "lost": self._on_lost,
         }
         """What the frames of the control lane are given to, by what they say."""
         self.on_up: list[Callable[[Peer], None]] = []
         """Called when a peer can be talked to."""
         self.on_down: list[Callable[[Peer, str], None]] = []
         """Called when it cannot any more, with the reason."""
-        self.on_close: list[Callable[[], Awaitable[None]]] = []
+        self.on_close: list[Callable[[], Awaitable[None] | None]] = []
         """Called before the link leaves its bus."""
         self.on_wants: list[Callable[[Peer], None]] = []
         """Called when what a peer's endpoints want may have changed."""
+        self.on_heard: list[Callable[[Peer], None]] = []
+        """Called when messages of a peer have come, once for many."""
+        self.on_settled: list[Callable[[], None]] = []
+        """Called when what the peers want is subscribed to."""
+        self._known: dict[str, Peer] = {}  # those that are not there at the moment, too
+        self._unacknowledged: set[Peer] = set()
+        self._acknowledging: asyncio.TimerHandle | None = None
         self.garbage = self.stale = 0
         self._membership = Membership(config.site, run)
         self._rivals: set[str] = set()
         self._rivals_changed = asyncio.Event()
+        self._joined = False
+        self._outliving: asyncio.Task[None] | None = None
         self._inbox = keys.Inbox(config.space, config.site)
         self._seen: list[EndpointInfo] = []  # on this bus, when it was looked last
         self._looking: asyncio.Task[None] | None = None
@@ -105,7 +141,6 @@ class Node:
         )
         self.bus = self.endpoint.bus.name
         await self.endpoint.subscribe("$bus.routes", lambda _: self.routes_changed())
-        self.endpoint.start()
 
     async def join(self) -> None:
         """Then join the space. Raises `NotSupported`, `LinkFailed` and `SiteTaken`."""
@@ -122,8 +157,14 @@ class Node:
             partial(self._session.receive, keys.inbox(config.space, config.site)),
         )
         token = keys.token(config.space, config.site, self.run)
+        self._joined = True
         await self._apart(partial(self._session.declare_token, token))
         self.routes_changed()
+
+    def end(self, why: BusError) -> None:
+        """It cannot go on, for this reason."""
+        if not self.ended.done():
+            self.ended.set_exception(why)
 
     async def _apart(self, function: Callable[[], None]) -> None:
         """Call what may wait, in a thread."""
@@ -163,12 +204,19 @@ class Node:
             self._looking.cancel()
         if hasattr(self, "_reach"):
             self._reach.close()
-        if hasattr(self, "_session"):
-            await self._apart(self._session.close)
+        if self._acknowledging is not None:
+            self._acknowledging.cancel()
+        if self._outliving is not None:
+            self._outliving.cancel()
         for site in list(self.peers):
             self._down(site, "closed")
         for call in self.on_close:
-            await call()
+            if (closing := call()) is not None:
+                await closing
+        for peer in self._known.values():
+            peer.channel.close()
+        if hasattr(self, "_session"):
+            await self._apart(self._session.close)
         if hasattr(self, "endpoint"):
             await self.endpoint.close()
 
@@ -188,37 +236,118 @@ class Node:
             case Rival(run, there):
                 (self._rivals.add if there else self._rivals.discard)(run)
                 self._rivals_changed.set()
+                if there and self._joined and self._outliving is None and run < self.run:
+                    loop = asyncio.get_running_loop()
+                    self._outliving = loop.create_task(self._outlive_later())
+
+    async def _outlive_later(self) -> None:
+        """Two links of one site had not seen each other when they began: one of them gives way."""
+        try:
+            await self._outlive()
+        except SiteTaken as why:
+            self.end(why)
+        self._outliving = None
 
     def _meet(self, site: str, run: str) -> None:
-        config = self.config
-        outbox = keys.Outbox(config.space, config.site, site)
-        channel = Channel(outbox, self.run, run, self._session.put)
-        peer = self.peers[site] = Peer(site, run, config.towards(site), channel)
+        peer = self._known.get(site)
+        if peer is not None and peer.run == run:
+            peer.came_again()
+        else:
+            if peer is not None:
+                peer.channel.close()
+            peer = self._known[site] = self._new(site, run, peer)
+        self.peers[site] = peer
         peer.told.update(self._seen)
         self._greet(peer)
 
+    def _new(self, site: str, run: str, former: Peer | None) -> Peer:
+        config = self.config
+        channel = Channel(
+            keys.Outbox(config.space, config.site, site),
+            self.run,
+            run,
+            self._session.put,
+            window=config.window,
+            buffer=config.buffer,
+            congestion=config.congestion,
+        )
+        peer = Peer(site, run, config.towards(site), channel)
+        if former is not None:
+            peer.count_on(former)
+        return peer
+
     def _greet(self, peer: Peer) -> None:
-        peer.tell("hello", Hello(peer.told.table(), peer.table.version >= 0))
+        hello = Hello(peer.told.table(), peer.table.version >= 0, peer.arrivals.seq)
+        peer.tell("hello", hello)
+        if not peer.up:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.config.detection, self._greet_again, peer)
+
+    def _greet_again(self, peer: Peer) -> None:
+        """Its answer should have come."""
+        if self.peers.get(peer.site) is peer and not peer.up:
+            self._greet(peer)
 
     def _down(self, site: str, reason: str) -> None:
         peer = self.peers.pop(site)
-        if peer.up:
-            peer.up = False
+        was_up, peer.up = peer.up, False
+        if reason != "closed":
+            peer.channel.cut()
+        if was_up:
             for call in self.on_down:
                 call(peer, reason)
+        if peer.announced:
+            peer.announced = False
+            self._announce("$bus.link.down", LinkDown(**self._facts(peer), reason=_REASONS[reason]))
+
+    def settled(self) -> None:
+        """What the peers want is subscribed to."""
+        for settled in self.on_settled:
+            settled()
+        for peer in self.peers.values():
+            if peer.up and not peer.announced:
+                peer.announced = True
+                self._announce("$bus.link.up", LinkUp(**self._facts(peer)))
+
+    def _facts(self, peer: Peer) -> dict[str, Any]:
+        return {
+            "site": peer.site,
+            "run": peer.run,
+            "link": self.endpoint.name,
+            "space": self.config.space,
+            "round_trip": peer.round_trip,
+        }
+
+    def _announce(self, type: str, event: LinkUp) -> None:
+        try:
+            self.endpoint._looped.post(EVENT, 0, type, event, NO_LINE)
+        except BusError as why:
+            log.debug("link %s: %s", self.config.site, why)
 
     def _on_hello(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         hello = _hello.read(body)
         peer.table.set(hello.table)
+        began = not peer.up
+        if began:
+            peer.up = True
+            peer.channel.resume(hello.came)
         if not hello.known:
             self._greet(peer)
-        if not peer.up:
-            peer.up = True
+        if began:
             for up in self.on_up:
                 up(peer)
             self.routes_changed()
         for wants in self.on_wants:
             wants(peer)
+
+    def _on_ack(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
+        ack = _ack.read(body)
+        peer.channel.acknowledge(ack.seq, ack.missing)
+
+    def _on_lost(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
+        for type, count in _lost.read(body).by_type:
+            peer.lost[type] += count
+            peer.untold[type] += count
 
     def _on_change(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         if not peer.table.change(_change.read(body)):
@@ -240,6 +369,15 @@ class Node:
             if there is not None and peer.up and peer.table.handles(there):
                 found.append(peer)
         return self.nearest(found)
+
+    def known(self) -> list[Peer]:
+        """All peers that were there since this link began, by name."""
+        return [peer for _, peer in sorted(self._known.items())]
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Sites whose links speak another version, and which."""
+        return self._membership.refused
 
     def peer(self, site: str) -> Peer:
         """That of this name. Raises `NoSuchSite`."""
@@ -283,6 +421,14 @@ class Node:
             except wire.Garbage as why:
                 self.garbage += 1
                 log.debug("link %s: garbage at %s: %s", self.config.site, key, why)
+        for peer in list(self._unacknowledged):
+            for heard in self.on_heard:
+                heard(peer)
+            if peer.arrivals.due:
+                self.acknowledge(peer)
+        if self._unacknowledged and self._acknowledging is None:
+            loop = asyncio.get_running_loop()
+            self._acknowledging = loop.call_later(ACKNOWLEDGED, self._acknowledge_all)
 
     def _frame(self, key: str, attachment: bytes, payload: bytes) -> None:
         address = self._inbox.read(key)
@@ -297,7 +443,27 @@ class Node:
         found = self.told.get(type) if lane == wire.CONTROL else self.lanes.get(lane)
         if found is None:
             raise wire.Garbage(f"nobody knows its lane {lane}/{type}")
-        found(peer, type, head.body, payload)
+        if head.seq:
+            if not peer.arrivals.come(head.seq, len(payload) + len(attachment)):
+                self.stale += 1
+                return
+            self._unacknowledged.add(peer)
+        try:
+            found(peer, type, head.body, payload)
+        except wire.Garbage:
+            peer.garbage += 1
+            raise
+
+    def acknowledge(self, peer: Peer) -> None:
+        """Tell it what of its frames is done with."""
+        self._unacknowledged.discard(peer)
+        if (ack := peer.arrivals.ack()) is not None:
+            peer.tell("ack", ack)
+
+    def _acknowledge_all(self) -> None:
+        self._acknowledging = None
+        for peer in list(self._unacknowledged):
+            self.acknowledge(peer)
 
     # Facts -----------------------------------------------------------------------------------
 
@@ -319,6 +485,16 @@ class Node:
                     up=p.up,
                     round_trip=p.round_trip,
                     endpoints=len(p.table.endpoints),
+                    sent=p.channel.messages,
+                    sent_bytes=p.channel.payload_bytes,
+                    received=p.received,
+                    received_bytes=p.received_bytes,
+                    lost_there=p.channel.lost.total(),
+                    lost_here=p.lost.total(),
+                    lost_by_type=dict(p.channel.lost),
+                    buffered=p.channel.waiting_bytes,
+                    under_way=p.channel.under_way,
+                    garbage=p.garbage,
                 )
                 for _, p in sorted(self.peers.items())
             ),

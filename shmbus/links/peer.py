@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from shmbus.endpoint._kernel import Encoded, Origin
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.frames import Bytes
 
+from .arrivals import Arrivals
 from .channel import Channel
 from .clock import Clock
 from .rules import Rules
@@ -18,10 +21,20 @@ class Peer:
 
     def __init__(self, site: str, run: str, rules: Rules, channel: Channel) -> None:
         self.site, self.run, self.rules, self.channel = site, run, rules, channel
-        self.told, self.table = Outgoing(rules), Incoming()
+        self.told, self.table, self.arrivals = Outgoing(rules), Incoming(), Arrivals()
         self.up = False
         """Its table has come: it can be talked to."""
+        self.announced = False
+        """What it wants is subscribed to, and the bus was told that it is up."""
         self.clock = Clock()
+        self.received = self.received_bytes = 0
+        """Events that have come, and bytes of their payloads."""
+        self.lost: Counter[str] = Counter()
+        """Messages that should have come and were lost, as it says, by type in the space."""
+        self.untold: Counter[str] = Counter()
+        """Those of them that no receiver has been told of yet."""
+        self.garbage = 0
+        """Frames in its name that no link sends."""
 
     @property
     def round_trip(self) -> float | None:
@@ -48,6 +61,16 @@ class Peer:
     def tell(self, what: str, body: object) -> None:
         """Send a frame of the control lane: ahead of all that waits, and not numbered."""
         self.channel.tell(what, body)
+
+    def count_on(self, former: Peer) -> None:
+        """It has the place of a former run, whose counts go on."""
+        self.received, self.received_bytes = former.received, former.received_bytes
+        self.lost, self.garbage = former.lost, former.garbage
+        self.channel.count_on(former.channel)
+
+    def came_again(self) -> None:
+        """The same run is there after a cut: what it wants it tells anew."""
+        self.table = Incoming()
 
     def __repr__(self) -> str:
         return f"<peer {self.site} run={self.run}>"

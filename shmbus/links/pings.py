@@ -105,4 +105,6 @@ def ping_peers(node: Node) -> Pings:
     )
     node.on_up.append(pings.came)
     node.on_down.append(lambda peer, _: pings.gone(peer))
+    node.on_heard.append(pings.heard)
+    node.on_close.append(pings.end)
     return pings

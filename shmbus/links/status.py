@@ -24,10 +24,16 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """By how much that may be wrong, either way."""
     sent: int = 0
     """Messages that have left for it."""
+    sent_bytes: int = 0
+    """Bytes of their payloads."""
     received: int = 0
-    """Messages that have come from it."""
+    """Events that have come from it."""
+    received_bytes: int = 0
+    """Bytes of their payloads."""
     lost_there: int = 0
     """Messages that were to leave for it and were dropped, or were lost on the way."""
+    lost_by_type: dict[str, int] = {}
+    """Those, by type in the names of the space."""
     lost_here: int = 0
     """Messages that were to come from it and were lost, as that site says."""
     buffered: int = 0
@@ -36,6 +42,8 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes on their way to it: it has not acknowledged them."""
     unconfirmed: int = 0
     """Commands and group messages that are held until it has confirmed them."""
+    garbage: int = 0
+    """Frames in its name that no link sends."""
 
 
 class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):

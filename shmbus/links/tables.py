@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -70,6 +70,14 @@ class Change(msgspec.Struct, array_like=True, frozen=True):
     """Names of those that are not there any more."""
 
 
+class History(NamedTuple):
+    """An endpoint that wants what was kept of what this matches."""
+
+    endpoint: str
+    pattern: str
+    history: int
+
+
 class Outgoing:
     """What one peer is told of this bus."""
 
@@ -103,7 +111,7 @@ class Outgoing:
         return Change(self._version, changed, gone)
 
     def _away(self, endpoint: EndpointInfo) -> Away | None:
-        if endpoint.name.startswith("@") or endpoint.state != "attached":
+        if endpoint.name.startswith("@") or endpoint.site or endpoint.state != "attached":
             return None
         wants = tuple(w for i in endpoint.interests for w in self._wanted(i))
         return Away(endpoint.name, endpoint.pid, HOST, wants)
@@ -161,6 +169,13 @@ class Incoming:
     def wants(self) -> Iterable[Wanted]:
         """All interests, one after the other."""
         return (wanted for each in self.endpoints.values() for wanted in each.wants)
+
+    def histories(self) -> Iterable[History]:
+        """Those that want what was kept, too."""
+        for endpoint in self.endpoints.values():
+            for wanted in endpoint.wants:
+                if wanted.history and wanted.group is None:
+                    yield History(endpoint.name, wanted.pattern, wanted.history)
 
     def _receivers(self, type: str) -> tuple[bool, frozenset[str]]:
         """Whether somebody subscribes to this type outside of groups, and which groups do."""

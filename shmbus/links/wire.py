@@ -12,9 +12,18 @@ from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
+from shmbus.shared.layout import RecordFlag
+
 EVENT, SEND, REQUEST, REPLY, CONTROL = "event", "send", "request", "reply", "control"
 CONFIRMED = "confirmed"
 """The lanes."""
+
+
+FORMATS = ("msgpack", "raw", "none", "framed")
+"""Of payloads; a frame has the index."""
+FLAGS_OF = (0, int(RecordFlag.RAW), int(RecordFlag.NONE), int(RecordFlag.FRAMED))
+"""Of each format, as a record has them."""
+FORMAT_OF = {flags: index for index, flags in enumerate(FLAGS_OF)}
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
