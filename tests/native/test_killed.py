@@ -20,6 +20,7 @@ SOURCES = [
         "killed_retaining.c",
         "killed_endpoint.c",
         "killed_mailbox.c",
+        "killed_links.c",
     ],
     ["killed_pool.c", "killed_pooled_values.c"],
 ]
