@@ -445,7 +445,8 @@ TEST(a_value_that_a_link_brought_is_kept_for_who_is_here)
     for (int successor = 0; successor < 2; successor++) {
         char names[2][8] = {"here0", "@other0"};
         names[0][4] = names[1][6] = (char)('0' + successor);
-        struct late_ear ours = subscribe_late(join(w, names[0]), ">", 1), theirs = subscribe_late(join(w, names[1]), ">", 1);
+        struct late_ear ours = subscribe_late(join(w, names[0]), ">", 1);
+        struct late_ear theirs = subscribe_late(join(w, names[1]), ">", 1);
         CHECK(hear(&ours, &m) && says(&m, "far") && m.header.flags & SB_RETAINED);
         CHECK(hear(&ours, &m) && strcmp(m.text, "near") == 0);
         CHECK(hear(&theirs, &m) && strcmp(m.text, "near") == 0);

@@ -285,7 +285,7 @@ TEST(ten_thousand_patterns_and_a_hundred_thousand_types_do_not_slow_a_known_type
         look(&r, text);
         if (i % 64 == 0) { /* a type in use stays known: the same entry, and it was not resolved again */
             uint64_t lookups = r.lookups;
-            CHECK(dp_is_route(known, (const uint8_t *)"p7.q700.r", 9, 0));
+            CHECK(dp_is_route(known, (const uint8_t *)"p7.q700.r", 9, 9));
             CHECK(look(&r, "p7.q700.r") == known);
             EQUAL(known->version, version);
             EQUAL(r.lookups, lookups + 2); /* the pin and one set of the cache */
@@ -358,7 +358,7 @@ TEST(routes_of_a_run_stay_until_the_next)
     CHECK(full > 0); /* there is no space for that many in one run */
     for (int i = 0; i < (int)DP_RUN; i++) {
         snprintf(text, sizeof text, "t.%d", i);
-        CHECK(dp_is_route(seen[i], (const uint8_t *)text, (uint16_t)strlen(text), 0));
+        CHECK(dp_is_route(seen[i], (const uint8_t *)text, (uint16_t)strlen(text), (uint16_t)strlen(text)));
     }
     look(&r, "t.19999");
     dp_routes_close(&r);

@@ -77,12 +77,12 @@ struct dp_receiver {
 struct dp_receivers {
     struct dp_receiver *list;
     uint32_t count, capacity;
-    uint8_t rank; /* of all of them, where one is to have the message */
 };
 
 struct dp_group_route {
     struct dp_group *group;
     uint64_t key; /* hashed; of a group with a key */
+    uint8_t rank; /* of its members */
     struct dp_receivers members;
 };
 
@@ -93,18 +93,22 @@ struct dp_route { /* what the trie says of one exact type */
     struct dp_receiver few[DP_FEW]; /* the list of `plain`, as long as they suffice */
     struct dp_receivers handlers;
     uint16_t type_length;
-    uint16_t relayed; /* SB_RELAYED: of messages that a link brought; 0: of others */
+    uint16_t key;     /* the same, and SB_RELAYED in that of messages that a link brought */
     bool reserved;    /* begins with $: only the bus itself may publish it, */
     bool of_links;    /* and links */
     bool keyed;       /* a group with a key is among its groups */
     bool uniform;     /* all events have the same targets */
     uint32_t group_count, group_capacity;
     uint32_t place; /* in the cache, below DP_CACHE_PLACES: where it stays, whatever type is learnt there */
-    struct dp_receivers observers;
+    uint8_t rank;   /* of its handlers */
     struct dp_group_route *groups;
     uint64_t turn;
     uint8_t type[SB_MAX_TYPE + 1];
+    struct dp_receivers observers;
 };
+
+_Static_assert(SB_RELAYED > SB_MAX_TYPE, "a key has both");
+static inline bool dp_of_relayed(const struct dp_route *route) { return route->key & SB_RELAYED; }
 
 struct dp_set_of_types { /* one line of the processor's */
     uint64_t mark[DP_CACHE_WAYS]; /* when last used, in look-ups, and 16 bits of the type's hash: dp_mark */
@@ -465,14 +469,13 @@ static inline bool dp_more_receivers(struct dp_route *route, struct dp_receivers
 }
 
 /* That list, which is to have the lowest rank alone, for one more of this rank; NULL: it has lower ones. */
-static inline struct dp_receivers *dp_lowest(struct dp_receivers *r, uint8_t rank)
+static inline struct dp_receivers *dp_lowest(struct dp_receivers *r, uint8_t *lowest, uint8_t rank)
 {
-    if (r && r->count && rank > r->rank)
+    if (r->count && rank > *lowest)
         return NULL;
-    if (r && (!r->count || rank < r->rank)) {
+    if (rank < *lowest)
         r->count = 0;
-        r->rank = rank;
-    }
+    *lowest = rank;
     return r;
 }
 
@@ -489,12 +492,12 @@ static inline void dp_add_receiver(struct dp_route *route, struct dp_receivers *
         r->list[r->count++] = (struct dp_receiver){w->via, w->bit, lossy};
 }
 
-/* The members of a group in this route; NULL: no memory. */
-static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct dp_group *group)
+/* A group in this route; NULL: no memory. */
+static inline struct dp_group_route *dp_group_in(struct dp_route *route, struct dp_group *group)
 {
     for (uint32_t i = 0; i < route->group_count; i++)
         if (route->groups[i].group == group)
-            return &route->groups[i].members;
+            return &route->groups[i];
     struct dp_group_route *fresh = sb_grown(route->groups, route->group_count, &route->group_capacity, sizeof *fresh);
     if (!fresh)
         return NULL;
@@ -506,25 +509,28 @@ static inline struct dp_receivers *dp_members_of(struct dp_route *route, struct 
         route->keyed = true;
     }
     added->members.count = 0; /* its list may be from an earlier look-up */
-    return &added->members;
+    return added;
 }
 
 /* A pattern that ends at this node matches. */
 static inline void dp_match(void *of, struct sb_node *n)
 {
     struct dp_route *route = of;
-    const uint8_t highest = route->relayed ? SB_RANK_HERE : SB_RANK_KEEPER;
-    const uint8_t handled = route->handlers.count ? route->handlers.rank : UINT8_MAX; /* by more specific ones */
+    const uint8_t highest = dp_of_relayed(route) ? SB_RANK_HERE : SB_RANK_KEEPER;
+    const uint8_t handled = route->handlers.count ? route->rank : UINT8_MAX; /* by more specific ones */
     for (const struct dp_interest *w = ((const struct dp_node *)n)->interests; w; w = w->next) {
         struct dp_receivers *receivers = NULL;
+        struct dp_group_route *group;
         if (w->role == SB_ROLE_OBSERVE)
             receivers = &route->observers;
         else if (w->rank > highest || w->role == SB_ROLE_MATCH)
             continue;
         else if (w->role == SB_ROLE_HANDLE)
-            receivers = w->rank < handled ? dp_lowest(&route->handlers, w->rank) : NULL;
+            receivers = w->rank < handled ? dp_lowest(&route->handlers, &route->rank, w->rank) : NULL;
+        else if (w->bit && (group = dp_group_in(route, w->group)))
+            receivers = dp_lowest(&group->members, &group->rank, w->rank);
         else if (w->bit)
-            receivers = dp_lowest(dp_members_of(route, w->group), w->rank);
+            continue;
         else if (w->via != DP_NO_WAY && w->rank < SB_RANK_KEEPER)
             receivers = &route->plain;
         if (receivers)
@@ -537,15 +543,14 @@ static inline void dp_resolve(struct dp_routes *r, struct dp_route *route)
     route->plain.count = route->handlers.count = route->observers.count = route->group_count = 0;
     route->keyed = false;
     sb_trie_walk(&r->trie, (const char *)route->type, route->type_length, dp_match, route);
-    route->uniform = !route->group_count && !route->relayed;
+    route->uniform = !route->group_count && !dp_of_relayed(route);
     route->version = r->version;
 }
 
-/* Of this type, and `relayed` as in struct dp_route? */
-static inline bool dp_is_route(const struct dp_route *route, const uint8_t *type, uint16_t length, uint16_t relayed)
+/* Of this type, and with this key? */
+static inline bool dp_is_route(const struct dp_route *route, const uint8_t *type, uint16_t length, uint16_t key)
 {
-    _Static_assert(SB_RELAYED > SB_MAX_TYPE, "both are compared as one");
-    return (route->type_length | route->relayed) == (length | relayed) && sb_same_bytes(route->type, type, length);
+    return route->key == key && sb_same_bytes(route->type, type, length);
 }
 
 /* From here on, routes that are looked up stay until the next call: a run points into them. */
@@ -582,7 +587,7 @@ static inline uint32_t dp_place(const struct dp_routes *r, const struct dp_set_o
 
 /* The route of a type that is not in this set; `type` is a private copy, with SB_MAX_TYPE + 1 bytes. */
 static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_types *set, uint64_t hash,
-                                        const uint8_t *type, uint16_t length, uint16_t relayed)
+                                        const uint8_t *type, uint16_t length, uint16_t key)
 {
     uint32_t place = dp_place(r, set);
     if (place == DP_CACHE_WAYS)
@@ -606,7 +611,7 @@ static inline struct dp_route *dp_learn(struct dp_routes *r, struct dp_set_of_ty
     }
     route->number = ++r->types_learnt;
     route->type_length = length;
-    route->relayed = relayed;
+    route->key = key;
     route->reserved = type[0] == '$';
     route->of_links = length >= strlen(SB_LINK_TYPES) && memcmp(type, SB_LINK_TYPES, strlen(SB_LINK_TYPES)) == 0;
     memcpy(route->type, type, length);
@@ -622,20 +627,20 @@ static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *sha
                                          uint16_t flags)
 {
     struct dp_route *route = r->last;
-    const uint16_t relayed = flags & SB_RELAYED;
-    if (route && route->version == r->version && dp_is_route(route, shared_type, length, relayed)) {
+    const uint16_t key = length | (flags & SB_RELAYED);
+    if (route && route->version == r->version && dp_is_route(route, shared_type, length, key)) {
         *r->last_mark = r->lookups << DP_TAG_BITS | (*r->last_mark & ((1u << DP_TAG_BITS) - 1));
         return route;
     }
     uint8_t type[SB_MAX_TYPE + 1];
     memcpy(type, shared_type, length);
-    uint64_t hash = sb_hash(type, length, 11u + relayed);
+    uint64_t hash = sb_hash(type, length, 11u + (flags & SB_RELAYED));
     struct dp_set_of_types *set = &r->cache[hash % DP_CACHE_SETS];
     r->lookups++;
     uint64_t mark = dp_mark(r, hash);
     for (uint32_t i = 0; i < DP_CACHE_WAYS; i++) {
         route = set->route[i];
-        if (!route || (uint16_t)(set->mark[i] ^ mark) || !dp_is_route(route, type, length, relayed))
+        if (!route || (uint16_t)(set->mark[i] ^ mark) || !dp_is_route(route, type, length, key))
             continue;
         if (route->version != r->version)
             dp_resolve(r, route);
@@ -643,7 +648,7 @@ static inline struct dp_route *dp_lookup(struct dp_routes *r, const uint8_t *sha
         *r->last_mark = mark;
         return r->last = route;
     }
-    return dp_learn(r, set, hash, type, length, relayed);
+    return dp_learn(r, set, hash, type, length, key);
 }
 
 /* The members of the group of this name; NULL: it has none for messages of this route. */

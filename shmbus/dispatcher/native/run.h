@@ -67,7 +67,7 @@ static inline enum dp_verdict dp_judge_directed(struct dp_forwarder *f, const st
 static inline enum dp_verdict dp_judge_publisher(struct dp_port *source, const struct dp_route *route)
 {
     if (__builtin_expect(route->reserved, 0))
-        return route->of_links && !route->relayed && source->rank == SB_RANK_LINK ? DP_DELIVER : DP_VIOLATION;
+        return route->of_links && !dp_of_relayed(route) && source->rank == SB_RANK_LINK ? DP_DELIVER : DP_VIOLATION;
     return dp_lacks(source, route, SB_RIGHT_PUBLISH) ? DP_FORBIDDEN : DP_DELIVER;
 }
 
@@ -102,7 +102,7 @@ static inline enum dp_verdict dp_judge_data(struct dp_forwarder *f, struct dp_po
         enum dp_verdict may = dp_judge_publisher(source, route);
         if (may != DP_DELIVER)
             return may;
-        if (__builtin_expect(route->relayed, 0))
+        if (__builtin_expect(dp_of_relayed(route), 0))
             return dp_judge_relayed_event(f, h, record, route, chosen);
         dp_choose_event(f, route, &f->run, chosen);
         return chosen->not_now ? DP_NOT_NOW : DP_DELIVER;
