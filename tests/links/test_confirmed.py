@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from typing import Any
@@ -9,17 +10,19 @@ from typing import Any
 import pytest
 
 import shmbus
+from shmbus.links import Keeper, Link, LinkConfig
 from shmbus.testing import eventually
 from tests.links.stage import Site, Stage, meet, mesh
 
 CONFIRMED = {"delivery": "confirmed"}
+_numbers = itertools.count(1)
 
 
 class Receiver:
     """What an endpoint of a site has got."""
 
     def __init__(self, site: Site) -> None:
-        self.endpoint = site.attach("there")
+        self.endpoint = site.attach(f"there-{next(_numbers)}")
         self.came: list[Any] = []
         self._lock = threading.Lock()
 
@@ -94,3 +97,74 @@ def test_requests_of_such_types_are_answered(stage: Stage) -> None:
     assert here.request("job.do", 1).payload == 2
     found = here.gather("job.do", 1)
     assert [getattr(one, "payload", one) for one in found.values()] == [2]
+
+
+def test_what_is_sent_while_a_link_is_started_again_waits_for_it(stage: Stage) -> None:
+    berlin, paris = stage.sites("berlin", "paris")
+    there, here = Receiver(paris), berlin.attach("here")
+    there.handle("job.do")
+    there.join("job.new", "workers")
+    paris.join(**CONFIRMED)
+    config = LinkConfig.of(berlin.config(paris, **CONFIRMED))
+    with Keeper(berlin.bus, config.name) as keeper:
+        with Link(berlin.bus, config, keeper.keep):
+            await_link(berlin, "job.do", "handle")
+            await_link(berlin, "job.new", "subscribe")
+        for n in range(50):
+            here.send("job.do", n)
+            here.publish("job.new", -1 - n)
+        with Link(berlin.bus, config, keeper.keep):
+            there.await_all(100)
+
+
+def test_what_a_site_has_not_confirmed_waits_until_its_link_is_there_again(stage: Stage) -> None:
+    berlin, paris = stage.sites("berlin", "paris")
+    mesh(berlin, paris, **CONFIRMED)
+    meet(berlin, paris)
+    there, here = Receiver(paris), berlin.attach("here")
+    there.handle("job.do")
+    await_link(berlin, "job.do", "handle")
+    assert paris.link is not None
+    paris.link.close()
+    for n in range(100):
+        here.send("job.do", n)
+    paris.join(berlin, **CONFIRMED)
+    there.await_all(100)
+
+
+def test_groups_that_stay_local_have_each_event_on_each_site(stage: Stage) -> None:
+    sites = berlin, paris, rome = stage.sites("berlin", "paris", "rome")
+    mesh(*sites, groups="local", **CONFIRMED)
+    meet(*sites)
+    receivers, here = [Receiver(site) for site in sites], berlin.attach("here")
+    for receiver in receivers:
+        receiver.join("job.new", "workers")
+
+    def both() -> bool:
+        with shmbus.observe(berlin.bus) as bus:
+            found = {r.endpoint for r in bus.route("job.new").receivers}
+        return {"@link.paris", "@link.rome"} <= found
+
+    eventually(both, "the link of berlin takes it for both")
+    for n in range(20):
+        here.publish("job.new", n)
+    for receiver in receivers:
+        receiver.await_all(20)
+
+
+def test_what_nobody_takes_there_any_more_is_undeliverable_here(stage: Stage) -> None:
+    berlin, paris = stage.sites("berlin", "paris")
+    mesh(berlin, paris, **CONFIRMED)
+    meet(berlin, paris)
+    there, here = Receiver(paris), berlin.attach("here")
+    there.handle("job.do")
+    await_link(berlin, "job.do", "handle")
+    with here.subscribe("$bus.undeliverable", payload_type=shmbus.Undeliverable):
+        assert paris.link is not None
+        paris.link.close()
+        there.endpoint.close()
+        here.send("job.do", 1)
+        paris.join(berlin, **CONFIRMED)
+        message = here.receive(60)
+    assert message is not None
+    assert (message.payload.type, message.payload.source) == ("job.do", "here")
