@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import shmbus
+from shmbus.events import Undeliverable
 from shmbus.links import Keeper, Link, LinkConfig
 from shmbus.testing import eventually
 from tests.links.stage import Site, Stage, meet, mesh
@@ -133,7 +134,7 @@ def test_what_a_site_has_not_confirmed_waits_until_its_link_is_there_again(stage
 
 
 def test_groups_that_stay_local_have_each_event_on_each_site(stage: Stage) -> None:
-    sites = berlin, paris, rome = stage.sites("berlin", "paris", "rome")
+    sites = berlin, *_ = stage.sites("berlin", "paris", "rome")
     mesh(*sites, groups="local", **CONFIRMED)
     meet(*sites)
     receivers, here = [Receiver(site) for site in sites], berlin.attach("here")
@@ -159,7 +160,7 @@ def test_what_nobody_takes_there_any_more_is_undeliverable_here(stage: Stage) ->
     there, here = Receiver(paris), berlin.attach("here")
     there.handle("job.do")
     await_link(berlin, "job.do", "handle")
-    with here.subscribe("$bus.undeliverable", payload_type=shmbus.Undeliverable):
+    with here.subscribe("$bus.undeliverable", payload_type=Undeliverable):
         assert paris.link is not None
         paris.link.close()
         there.endpoint.close()

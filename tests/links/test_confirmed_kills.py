@@ -55,7 +55,12 @@ def test_nothing_is_lost_and_nothing_comes_twice(stage: Stage) -> None:
     await_link(berlin, "job.do", "handle")
     await_link(berlin, "job.new", "subscribe")
     choice = random.Random()
-    kills = threading.Thread(target=lambda: [kill_link(choice.choice(sites)) for _ in range(3)])
+
+    def kill() -> None:
+        for _ in range(3):
+            kill_link(choice.choice(sites))
+
+    kills = threading.Thread(target=kill)
     kills.start()
     sent = 0
     while kills.is_alive() or sent < 500:
