@@ -130,20 +130,21 @@ class BusView:
         self, pattern: str, *, role: Literal["subscribe", "handle"] | None = None
     ) -> list[EndpointInfo]:
         """The attached endpoints that subscribe to or handle what this pattern (or type) matches;
-        with ``role`` those that do that. Those of other sites are among them, the links that pass
-        messages on to these are not. Raises ``InvalidPattern``."""
+        with ``role`` those that do that. Those of other sites are among them, in the place of the
+        links that pass messages on to them. Raises ``InvalidPattern``."""
         patterns.check_pattern(pattern)
         roles = ("subscribe", "handle") if role is None else (role,)
-        return [
+        found = [
             endpoint
             for endpoint in self.endpoints()
             if endpoint.state == "attached"
-            and not endpoint.passes_on
             and any(
                 interest.role in roles and patterns.overlaps(pattern, interest.pattern)
                 for interest in endpoint.interests
             )
         ]
+        across = any(endpoint.site is not None for endpoint in found)
+        return [endpoint for endpoint in found if not (across and endpoint.passes_on)]
 
     def services(self, pattern: str = ">") -> list[ServiceInfo]:
         """What attached endpoints offer (`Endpoint.offer`): of each service the methods whose

@@ -136,6 +136,14 @@ def test_they_are_found_by_what_they_want_and_offer(link: EndpointByHand, seen: 
     assert (service.name, service.endpoint, service.methods) == ("calc", "calc@rome", (ADD,))
 
 
+def test_a_link_is_found_where_it_has_told_of_nobody_who_wants_that(
+    link: EndpointByHand, seen: BusView
+) -> None:
+    link.interests(entry(1, "light.>"), entry(2, "own"), note(3, CAMERA))
+    assert [e.name for e in seen.find("own")] == ["@link"]
+    assert [e.name for e in seen.find("light.*")] == ["camera@paris"]
+
+
 def test_they_are_no_part_of_this_bus_s_health(link: EndpointByHand, seen: BusView) -> None:
     link.interests(note(1, CAMERA), note(2, PARIS))
     assert [e.name for e in seen.health().endpoints] == ["@link"]
@@ -260,5 +268,5 @@ def test_what_a_link_notes_is_seen_at_once_and_no_more_once_it_has_left(
             link._note(moved.key, sites.encode(moved))
         assert [site.sent for site in client.bus.sites()] == [99]
         link._note(CAMERA.key, None)
-        assert client.bus.find("shoot") == []
+        assert [e.name for e in client.bus.find("shoot")] == ["@link"]
     assert client.bus.sites() == []
