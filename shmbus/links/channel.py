@@ -72,7 +72,7 @@ class Channel:
         self._untold: Counter[str] = Counter()
         self._space: list[asyncio.Future[None]] = []
         self._sender: _Sender | None = None
-        self._open = True
+        self._open, self._cut = True, False
         self.waiting_bytes = self.under_way = 0
         """Bytes in the buffer, and on their way."""
         self.messages = self.payload_bytes = 0
@@ -81,9 +81,12 @@ class Channel:
         """Messages that were dropped here or are known not to have come there, by type."""
 
     def count_on(self, former: Channel) -> None:
-        """It has the place of one to a former run, whose counts go on."""
+        """It has the place of one to a former run, whose counts go on; what that has not
+        acknowledged counts as lost."""
+        former.close()
         self.messages, self.payload_bytes = former.messages, former.payload_bytes
-        self.lost = former.lost
+        self.lost, self._untold = former.lost, former._untold
+        self._cut = True  # until the peer says that it is there
 
     # Sending ---------------------------------------------------------------------------------
 
@@ -97,7 +100,7 @@ class Channel:
         are dropped, by `congestion`; all else is kept."""
         size = len(payload) + len(body) + len(type) + _FRAME
         frame = _Frame(lane, type, body, payload, messages, size)
-        if not self._open:
+        if self._cut or not self._open:
             self._lose(frame)
         elif not self._waiting and self._fits(size):
             self._leave(frame)
@@ -180,6 +183,7 @@ class Channel:
     def resume(self, seq: int) -> None:
         """The peer is there again after a cut, and has taken all frames up to this one; the others
         did not come."""
+        self._cut = False
         last = self._sent[-1].seq if self._sent else seq
         self.acknowledge(last, [(seq + 1, last)])
 
@@ -205,7 +209,8 @@ class Channel:
             self.tell("lost", [list(untold.items())])
 
     def cut(self) -> None:
-        """The peer is not there: what waits is lost."""
+        """The peer is not there: what waits is lost, and what comes until it is there again."""
+        self._cut = True
         while self._waiting:
             self._lose(self._waiting.popleft())
         self.waiting_bytes = 0
@@ -219,9 +224,9 @@ class Channel:
         self.cut()
         for sent in self._sent:
             self.lost[sent.type] += sent.messages
+            self._untold[sent.type] += sent.messages
         self._sent.clear()
         self.under_way = 0
-        self._untold.clear()
         if self._sender is not None:
             self._sender.end()
             self._sender = None

@@ -180,11 +180,11 @@ class Leaving:
         found = []
         local = self._node.config.groups == "local"
         one = {} if local else {group: self._member(type, group) for group in groups}
-        for peer in self._node.peers.values():
+        for peer in self._node.known():
             there = peer.rules.outward(type)
-            if there is None or not peer.up:
+            if there is None:
                 continue
-            wanted, members = peer.table.receivers(there)
+            wanted, members = peer.receivers(there)
             targets = [group for group, chosen in one.items() if chosen is peer]
             if plain and wanted:
                 targets.insert(0, "")
@@ -419,6 +419,8 @@ class Events:
 
     def _send_kept(self, peer: Peer) -> None:
         """Values that this bus keeps, for subscriptions with history that are new there."""
+        if not peer.up:
+            return
         wanted = {
             (pattern, each.history, each.endpoint)
             for each in peer.table.histories()

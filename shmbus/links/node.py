@@ -53,7 +53,14 @@ CONCURRENCY = 1 << 16
 shall keep nobody else's from being asked."""
 
 
+BYE = "bye"
+"""In the control lane: the link ends in good order."""
+
+FORGOTTEN = 3600.0
+"""Seconds for which what a site that was cut off would get is counted as lost for it."""
+
 _REASONS = {
+    "left": "its link has ended",
     "gone": "its link has ended, or is not heard of any more",
     "restarted": "its link was started again",
     "closed": "the link here ends",
@@ -208,7 +215,8 @@ class Node:
             self._acknowledging.cancel()
         if self._outliving is not None:
             self._outliving.cancel()
-        for site in list(self.peers):
+        for site, peer in list(self.peers.items()):
+            peer.tell(BYE, None)
             self._down(site, "closed")
         for call in self.on_close:
             if (closing := call()) is not None:
@@ -293,12 +301,33 @@ class Node:
         was_up, peer.up = peer.up, False
         if reason != "closed":
             peer.channel.cut()
+            if peer.leaves:
+                reason = "left"
+            elif was_up:
+                self._miss(peer)
         if was_up:
             for call in self.on_down:
                 call(peer, reason)
         if peer.announced:
             peer.announced = False
             self._announce("$bus.link.down", LinkDown(**self._facts(peer), reason=_REASONS[reason]))
+
+    def _miss(self, peer: Peer) -> None:
+        """It has gone without a word, and misses what it wants until it is there again."""
+        missing = peer.missing = peer.table
+
+        def forget() -> None:
+            known = self._known[peer.site]
+            if known.missing is missing:
+                self._forget(known)
+
+        asyncio.get_running_loop().call_later(FORGOTTEN, forget)
+
+    def _forget(self, peer: Peer) -> None:
+        """It does not come again soon."""
+        peer.missing = None
+        for wants in self.on_wants:
+            wants(peer)
 
     def settled(self) -> None:
         """What the peers want is subscribed to."""
@@ -329,7 +358,7 @@ class Node:
         peer.table.set(hello.table)
         began = not peer.up
         if began:
-            peer.up = True
+            peer.up, peer.missing = True, None
             peer.channel.resume(hello.came)
         if not hello.known:
             self._greet(peer)
@@ -339,6 +368,16 @@ class Node:
             self.routes_changed()
         for wants in self.on_wants:
             wants(peer)
+
+    def _on_bye(self, site: str, head: wire.Head) -> None:
+        """Its link ends in good order. Its token may have gone before."""
+        peer = self._known.get(site)
+        if peer is None or head.run != peer.run or head.to != self.run:
+            self.stale += 1
+        elif peer.missing is not None:
+            self._forget(peer)
+        else:
+            peer.leaves = True
 
     def _on_ack(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         ack = _ack.read(body)
@@ -435,6 +474,9 @@ class Node:
         if address is None:
             raise wire.Garbage("its key")
         head = wire.read_head(attachment)
+        if address.lane == wire.CONTROL and address.type == BYE:
+            self._on_bye(address.source, head)
+            return
         peer = self.peers.get(address.source)
         if peer is None or head.run != peer.run or head.to != self.run:
             self.stale += 1

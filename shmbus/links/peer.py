@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from shmbus.endpoint._kernel import Encoded, Origin
 from shmbus.shared._kernel import monotonic_ns
@@ -12,7 +13,7 @@ from .arrivals import Arrivals
 from .channel import Channel
 from .clock import Clock
 from .rules import Rules
-from .tables import Incoming, Outgoing
+from .tables import Incoming, Outgoing, Wanted
 from .wire import Garbage, packed
 
 
@@ -24,6 +25,10 @@ class Peer:
         self.told, self.table, self.arrivals = Outgoing(rules), Incoming(), Arrivals()
         self.up = False
         """Its table has come: it can be talked to."""
+        self.leaves = False
+        """It has said that its link ends."""
+        self.missing: Incoming | None = None
+        """What it wanted, while it is cut off: it misses that. None: it misses nothing."""
         self.announced = False
         """What it wants is subscribed to, and the bus was told that it is up."""
         self.clock = Clock()
@@ -41,6 +46,23 @@ class Peer:
         """Seconds to it and back; None: not measured yet."""
         known = self.clock.known
         return None if known is None else self.clock.round_trip_ns / 1e9
+
+    def receivers(self, type: str) -> tuple[bool, frozenset[str]]:
+        """Whether somebody there subscribes to this type of the space's outside of groups, and
+        which groups do. Of one that is cut off: who misses it."""
+        if self.up:
+            return self.table.receivers(type)
+        if self.missing is None:
+            return False, frozenset()
+        return self.missing.receivers(type)[0], frozenset()
+
+    def wants(self) -> Iterable[Wanted]:
+        """What is to be subscribed to for it."""
+        if self.up:
+            return self.table.wants()
+        if self.missing is None:
+            return ()
+        return (wanted for wanted in self.missing.wants() if wanted.group is None)
 
     def payload(
         self, source: str, sent_ns: int, flags: int, data: bytes, group: str = ""
@@ -65,7 +87,8 @@ class Peer:
     def count_on(self, former: Peer) -> None:
         """It has the place of a former run, whose counts go on."""
         self.received, self.received_bytes = former.received, former.received_bytes
-        self.lost, self.garbage = former.lost, former.garbage
+        self.lost, self.untold, self.garbage = former.lost, former.untold, former.garbage
+        self.missing = former.missing
         self.channel.count_on(former.channel)
 
     def came_again(self) -> None:

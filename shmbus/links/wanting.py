@@ -53,10 +53,8 @@ class Wanting:
 
     def _of_all(self) -> Iterable[Want]:
         node = self._node
-        for peer in node.peers.values():
-            if not peer.up:
-                continue
-            for wanted in peer.table.wants():
+        for peer in node.known():
+            for wanted in peer.wants():
                 if wanted.role != "subscribe":
                     continue
                 for pattern in peer.rules.offered(wanted.pattern):
