@@ -139,6 +139,11 @@ class Site:
         assert self.link is not None
         return {peer.site for peer in self.link.status().peers if peer.up}
 
+    def has(self, site: str) -> bool:
+        """Whether its bus shows this other site as up."""
+        with shmbus.observe(self.bus) as view:
+            return any(each.name == site and each.state == "up" for each in view.sites())
+
     def sees_all(self, sites: Iterable[str]) -> bool:
         """Whether it sees these, at least."""
         return self.sees().issuperset(sites)

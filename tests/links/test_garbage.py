@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shmbus.testing import eventually
-from tests.links.stage import Stage
+from tests.links.books import Books
+from tests.links.stage import Stage, meet
 
 pytest.importorskip("zenoh")
 
@@ -14,15 +15,24 @@ from tests.links.garbage import Vandal
 
 def test_garbage_in_every_lane_is_counted_and_the_others_go_on(stage: Stage) -> None:
     berlin, paris = stage.sites("berlin", "paris")
+    books = Books(berlin, paris)
     link = berlin.join()
     with Vandal(stage.space, "oslo", berlin.port, 1) as vandal:
         eventually(vandal.hears_all, "its session has begun")
         paris.join(berlin)
-        eventually(lambda: vandal.seen() >= {"control"}, "it knows the lanes")
+        meet(berlin, paris)
+        books.opened()
+        books.work()
+        lanes = {"control", "event", "send", "request", "reply"}
+        eventually(lambda: vandal.seen() >= lanes, "it knows frames of every lane")
         vandal.join()
-        run = link.status().run
-        for _ in range(10):
-            vandal.spoil("berlin", run, 100)
-        eventually(lambda: link.status().garbage > 100)
-        print(link.status())
-        assert berlin.sees() >= {"paris"}
+        eventually(lambda: "oslo" in {peer.site for peer in link.status().peers})
+        for _ in range(20):
+            before = link.status()
+            vandal.spoil("berlin", before.run, 100)
+            eventually(lambda before=before: link.status().garbage > before.garbage)  # type: ignore[misc]
+            books.progress()
+        books.rest()
+        books.close()
+        books.all_well()
+    eventually(lambda: "oslo" not in {peer.site for peer in link.status().peers})
