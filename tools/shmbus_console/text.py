@@ -38,7 +38,8 @@ def measured(seconds: float, error: float | None) -> str:
     size = abs(seconds)
     unit = 1e-6 if size < 1e-3 else 1e-3 if size < 1 else 1.0
     sign = "-" if seconds < 0 else ""
-    return f"{sign}{duration(size)} +-{error / unit:.3g}"
+    about = error / unit
+    return f"{sign}{duration(size)} +-{f'{about:.0f}' if about >= 10 else f'{about:.2g}'}"
 
 
 def duration(seconds: float | None) -> str:
