@@ -350,6 +350,6 @@ def test_how_well_a_time_is_known_is_told_in_the_same_unit() -> None:
     assert measured(0.0031, 0.0002) == "3.1 ms +-0.2"
     assert measured(0.0000311, 0.0002) == "31.1 µs +-200"
     assert measured(-0.0001, 0.0002) == "-100.0 µs +-200"
-    assert measured(0.0039, 0.000275) == "3.9 ms +-0.27"
+    assert measured(0.0039, 0.000271) == "3.9 ms +-0.27"
     assert measured(2.5, 0.01) == "2.50 s +-0.01"
     assert measured(2.5, None) == "2.50 s"
