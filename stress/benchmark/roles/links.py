@@ -84,9 +84,9 @@ def turning_replier(stage: Stage, buses: tuple[str, str]) -> None:
     with _ends("replier", buses) as ends:
         for end in ends:
             end.handle("bench.echo", lambda message: message.payload)
-        ends[1].start()
+            end.start()
         stage.ready()
-        ends[0].run()
+        stage.wait_until_stopped()
 
 
 def turning_requester(stage: Stage, buses: tuple[str, str], seconds: float) -> tuple[float, float]:
