@@ -1,6 +1,9 @@
-"""What batching buys, as a small SVG: rate as bars, the sender's CPU per message as a line."""
+"""Small SVGs: what batching buys, rate as bars and the sender's CPU per message as a line; and
+lines over scales that are logarithmic."""
 
 from __future__ import annotations
+
+import math
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 340, 60, 60, 40, 50
 
@@ -9,6 +12,18 @@ def _nice_top(value: float) -> float:
     """The least of 1, 2, 5 times a power of ten that is no less."""
     power = 10.0 ** (len(str(int(value))) - 1)
     return next(power * n for n in (1, 2, 5, 10) if power * n >= value)
+
+
+def _text(x: float, at: float, words: str, anchor: str = "middle", colour: str = "#444") -> str:
+    return f'<text x="{x:.0f}" y="{at:.0f}" text-anchor="{anchor}" fill="{colour}">{words}</text>'
+
+
+def _opening(width: int, height: int) -> list[str]:
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
 
 
 def batching(medians: dict[str, dict[str, float]]) -> str:
@@ -23,25 +38,18 @@ def batching(medians: dict[str, dict[str, float]]) -> str:
     def y(value: float, top: float) -> float:
         return TOP + height * (1 - value / top)
 
-    def text(x: float, at: float, words: str, anchor: str = "middle", colour: str = "#444") -> str:
-        return (
-            f'<text x="{x:.0f}" y="{at:.0f}" text-anchor="{anchor}" fill="{colour}">{words}</text>'
-        )
-
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-        text(LEFT, 20, "million messages/s", "start", "#2a6f97"),
-        text(WIDTH - RIGHT, 20, "sender's CPU per message, ns", "end", "#c1440e"),
-        text(LEFT + width / 2, HEIGHT - 10, "messages a batch"),
+        *_opening(WIDTH, HEIGHT),
+        _text(LEFT, 20, "million messages/s", "start", "#2a6f97"),
+        _text(WIDTH - RIGHT, 20, "sender's CPU per message, ns", "end", "#c1440e"),
+        _text(LEFT + width / 2, HEIGHT - 10, "messages a batch"),
     ]
     for quarter in range(5):
         at = TOP + height * (1 - quarter / 4)
         parts.append(f'<path d="M{LEFT} {at:.1f}h{width}" stroke="#ddd"/>')
-        parts.append(text(LEFT - 8, at + 4, f"{rate_top * quarter / 4:g}", "end", "#2a6f97"))
+        parts.append(_text(LEFT - 8, at + 4, f"{rate_top * quarter / 4:g}", "end", "#2a6f97"))
         parts.append(
-            text(WIDTH - RIGHT + 8, at + 4, f"{cpu_top * quarter / 4:g}", "start", "#c1440e")
+            _text(WIDTH - RIGHT + 8, at + 4, f"{cpu_top * quarter / 4:g}", "start", "#c1440e")
         )
     points = []
     for index, label in enumerate(labels):
@@ -51,10 +59,57 @@ def batching(medians: dict[str, dict[str, float]]) -> str:
             f'<rect x="{x + step * 0.15:.1f}" y="{at:.1f}" width="{step * 0.7:.1f}" '
             f'height="{TOP + height - at:.1f}" fill="#89c2d9"/>'
         )
-        parts.append(text(x + step / 2, TOP + height + 18, label))
+        parts.append(_text(x + step / 2, TOP + height + 18, label))
         points.append(f"{x + step / 2:.1f},{y(cpus[index], cpu_top):.1f}")
     parts.append(
         f'<polyline points="{" ".join(points)}" fill="none" stroke="#c1440e" stroke-width="2"/>'
     )
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
+
+
+Lines = dict[str, list[tuple[float, float]]]
+COLOURS = ("#89c2d9", "#2a6f97", "#c1440e")
+PANEL_WIDTH, PANEL_HEIGHT = 380, 250
+
+
+def logarithmic(below: str, panels: dict[str, Lines]) -> str:
+    """Panels, two in a row, each with its title and a few lines, whose names stand in the first;
+    `below`: what the horizontal axes show."""
+    rows = math.ceil(len(panels) / 2)
+    parts = _opening(2 * PANEL_WIDTH, rows * PANEL_HEIGHT + 10)
+    for number, (title, lines) in enumerate(panels.items()):
+        left, top = number % 2 * PANEL_WIDTH, number // 2 * PANEL_HEIGHT
+        parts += _panel(left + 50, top + 40, title, below, lines, named=number == 0)
+    parts.append("</svg>")
+    return "\n".join(parts) + "\n"
+
+
+def _panel(left: int, top: int, title: str, below: str, lines: Lines, *, named: bool) -> list[str]:
+    width, height = PANEL_WIDTH - 80, PANEL_HEIGHT - 90
+    points = [point for line in lines.values() for point in line]
+    columns = sorted({x for x, _ in points})
+    first, last = math.log10(columns[0]), math.log10(columns[-1])
+    least = math.floor(math.log10(min(y for _, y in points)))
+    most = max(least + 1, math.ceil(math.log10(max(y for _, y in points))))
+
+    def across(x: float) -> float:
+        return left + width * (math.log10(x) - first) / ((last - first) or 1)
+
+    def up(y: float) -> float:
+        return top + height * (most - math.log10(y)) / (most - least)
+
+    parts = [_text(left, top - 14, title, "start", "#222")]
+    for power in range(least, most + 1):
+        at = up(10.0**power)
+        parts.append(f'<path d="M{left} {at:.1f}h{width}" stroke="#ddd"/>')
+        parts.append(_text(left - 6, at + 4, f"{10.0**power:,g}", "end"))
+    parts += [_text(across(x), top + height + 18, f"{x:g}") for x in columns]
+    parts.append(_text(left + width / 2, top + height + 36, below))
+    for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
+        path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in line)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if named:
+            x, y = line[0]
+            parts.append(_text(across(x) + 6, up(y) - 8, name, "start", colour))
+    return parts
