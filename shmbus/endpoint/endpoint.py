@@ -199,7 +199,8 @@ class Endpoint(EndpointCore):
         instead.
 
         Whom it asks is settled at the beginning, this endpoint included if another thread of it
-        receives; nobody else gets the request. Each of them is in the result: `EndpointDied`,
+        receives; nobody else gets the request. Those of other buses that a link has joined are
+        among them, by ``NAME@SITE``. Each is in the result: `EndpointDied`,
         `RequestTimeout`, `RemoteError`, and what else `request` raises, say what became of it. It
         returns as soon as all have answered, empty where nobody is there. `timeout`: seconds for
         all together; None waits for ever. `at_least`: return as soon as so many have replied; the
