@@ -290,7 +290,7 @@ cdef class Message:
         if self._position != SB_NOWHERE:
             self._endpoint._threads.done(self, 0.0)
         if self._jobs:
-            self._endpoint._receiving.looped.let_go(self)
+            self._let_go()
 
     def release(self):
         """The payload is not needed any more: where it is a large one, its sender can use that memory again. Happens by
@@ -326,7 +326,7 @@ cdef class Message:
                              remedy="Give back only what a queue group or several handlers share")
         self._endpoint._nacks.nack(self, delay, reason)
         if self._jobs:
-            self._endpoint._receiving.looped.let_go(self)
+            self._let_go()
 
     def _give_back(self, uint32_t bits, str reason not None, double timeout):
         """What is to be given back later is given back now."""
@@ -413,7 +413,15 @@ cdef class Message:
         """In an event loop: this group message or command stays in hand until `done` or `nack`, whatever is received
         meanwhile, and beside those that are worked on. When its endpoint leaves it is given back. As many as
         `Settings(hold_limit=)` are handed on where this process dies. False: it is done, or was neither."""
-        return self._jobs and self._position != SB_NOWHERE and self._endpoint._receiving.looped.keep(self)
+        cdef Looped looped = self._endpoint._receiving.looped if self._endpoint is not None else None
+        return looped is not None and self._jobs and self._position != SB_NOWHERE and looped.keep(self)
+
+    cdef int _let_go(self) except -1:
+        """It is not kept any more, if it was. Its endpoint may have left."""
+        cdef Looped looped = self._endpoint._receiving.looped
+        if looped is not None:
+            looped.let_go(self)
+        return 0
 
     def _encoded(self):
         """Its payload as it came: `Encoded`. A large one is not copied, and stays where it is as long as that lives.
