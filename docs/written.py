@@ -73,6 +73,7 @@ _CLASSES: dict[str, type] = {
     "Bus": shmbus.Bus,
     "BusView": shmbus.BusView,
     "Endpoint": shmbus.Endpoint,
+    "Link": shmbus.Link,
     "Loan": shmbus.Loan,
     "Message": shmbus.Message,
     "Subscription": shmbus.Subscription,
@@ -133,6 +134,8 @@ _EXPLAINED = {
     "howto/services.md#see-what-is-offered": "BusView.services",
     "howto/request.md#when-nobody-waits-any-more": "Message.cancelled",
     "howto/share.md#jobs-that-fail": "Message.nack",
+    "howto/across.md": "link",
+    "howto/across.md#see-how-it-is": "Link.status Link.ping Link.wait Link.close Link.closed",
     "howto/supervise.md": "supervise Supervisor.bus",
     "howto/supervise.md#see-it-and-order": "Supervisor.status Supervisor.start Supervisor.stop "
     "Supervisor.restart Supervisor.reload Supervisor.logs Supervisor.wait "

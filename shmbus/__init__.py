@@ -1,6 +1,7 @@
 """The message bus for the processes of one machine."""
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 if not sys.platform.startswith("linux"):
     raise ImportError(
@@ -47,6 +48,10 @@ from .supervisor.supervisor import Supervisor, supervise
 from .views.discovery import buses
 from .views.observe import BusView, observe
 
+if TYPE_CHECKING:
+    from .links.config import LinkConfig
+    from .links.link import Link, link
+
 __all__ = [
     "AttachTimeout",
     "Backoff",
@@ -63,6 +68,8 @@ __all__ = [
     "Forbidden",
     "Grant",
     "HandlerTimeout",
+    "Link",
+    "LinkConfig",
     "Loan",
     "Message",
     "NoRoute",
@@ -84,6 +91,7 @@ __all__ = [
     "deadline",
     "errors",
     "events",
+    "link",
     "observe",
     "serve",
     "supervise",
@@ -91,5 +99,20 @@ __all__ = [
     "views",
     "within",
 ]
+
+_OF_LINKS = ("Link", "LinkConfig", "link")
+
+
+def __getattr__(name: str) -> Any:
+    """Links are for those who use them: they take an event loop, which takes long to import."""
+    if name not in _OF_LINKS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import links
+    from .links.link import link
+
+    fields.explain(links)
+    globals().update(Link=links.Link, LinkConfig=links.LinkConfig, link=link)
+    return globals()[name]
+
 
 fields.explain(sys.modules[__name__], errors, events, supervisor, views)

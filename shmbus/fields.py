@@ -51,7 +51,7 @@ def explain(*modules: ModuleType) -> None:
     """Let `help()` tell the fields of all structs and errors that these modules offer."""
     for module in modules:
         for name in getattr(module, "__all__", vars(module)):
-            offered = getattr(module, name)
+            offered = vars(module).get(name)  # what is imported later is explained then
             if isinstance(offered, type) and any(hasattr(offered, name) for name in _KEPT):
                 about = vars(offered).get("__doc__")
                 if isinstance(about, str) and not isinstance(about, _Docstring):
