@@ -31,6 +31,7 @@ from shmbus.errors import BusError, Disconnected
 from shmbus.limits import MAX_NAME
 from shmbus.settings import MIB, Settings
 from shmbus.shared.layout import Kind
+from shmbus.shared.patterns import covers
 
 from .config import LinkConfig
 from .keeper import Keep, Kept
@@ -113,6 +114,17 @@ def confirms(config: LinkConfig, wanted: Wanted) -> bool:
     if wanted.role == "subscribe" and (wanted.group is None or wanted.key is not None):
         return False
     return config.confirms(wanted.pattern)
+
+
+def groups_held(config: LinkConfig, peer: Peer, there: str) -> frozenset[str]:
+    """The groups of a peer for which events of this type are confirmed, named as in the space."""
+    return frozenset(
+        wanted.group
+        for wanted in peer.table.wants()
+        if wanted.group is not None and covers(wanted.pattern, there)
+        for pattern in peer.rules.offered(wanted.pattern)
+        if confirms(config, msgspec.structs.replace(wanted, pattern=pattern))
+    )
 
 
 class Ids:
@@ -424,6 +436,7 @@ class Confirmed:
         self._receiving = Receiving(node)
         self._away: dict[str, asyncio.TimerHandle] = {}
         node.on_close.append(self.close)
+        node.unconfirmed = self.unconfirmed
         node.lanes[CONFIRMED] = self._receiving.take
         node.told[CONFIRMED] = self._take_receipt
         if node.config.delivery == "confirmed":

@@ -26,6 +26,7 @@ from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.frames import Bytes
 
 from . import wire
+from .confirmed import groups_held
 from .peer import Peer
 from .wanting import Wanting
 
@@ -189,7 +190,7 @@ class Leaving:
             if plain and wanted:
                 targets.insert(0, "")
             if plain and local:
-                targets += sorted(members)
+                targets += sorted(members - groups_held(self._node.config, peer, there))
             if targets:
                 gathered = self._gathered.get(peer)
                 if gathered is None:

@@ -21,6 +21,7 @@ from shmbus.aio.posting import EVENT
 from shmbus.aio.threads import in_thread
 from shmbus.errors import BusError, NoSuchSite, SiteTaken
 from shmbus.events import LinkDown, LinkUp
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.views import EndpointInfo
 
 from . import keys, wire
@@ -117,6 +118,8 @@ class Node:
         """Called when it cannot any more, with the reason."""
         self.on_close: list[Callable[[], Awaitable[None] | None]] = []
         """Called before the link leaves its bus."""
+        self.unconfirmed: Callable[[str], int] = lambda site: 0
+        """How many messages for a site are held until that has confirmed them."""
         self.on_wants: list[Callable[[Peer], None]] = []
         """Called when what a peer's endpoints want may have changed."""
         self.on_heard: list[Callable[[Peer], None]] = []
@@ -536,7 +539,9 @@ class Node:
                     lost_by_type=dict(p.channel.lost),
                     buffered=p.channel.waiting_bytes,
                     under_way=p.channel.under_way,
+                    unconfirmed=self.unconfirmed(p.site),
                     garbage=p.garbage,
+                    **_clock(p),
                 )
                 for _, p in sorted(self.peers.items())
             ),
@@ -545,3 +550,12 @@ class Node:
             stale=self.stale,
             overrun=self._session.overrun,
         )
+
+
+def _clock(peer: Peer) -> dict[str, float]:
+    """What is known of its clock, for a status."""
+    known = peer.clock.known
+    if known is None:
+        return {}
+    error = known.error_ns(monotonic_ns())
+    return {"ahead": known.ahead_ns / 1e9, "ahead_error": error / 1e9}

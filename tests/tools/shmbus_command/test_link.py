@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from shmbus_command.link.pinging import measured, summary
 from shmbus_command.link.status import table
@@ -126,7 +127,7 @@ STATUS = LinkStatus(
 
 
 def test_the_status_is_a_table_of_sites() -> None:
-    head, heads, paris, rome, oslo, dropped = table(STATUS)
+    head, heads, paris, rome, oslo, dropped = map(click.unstyle, table(STATUS))
     assert head == "bus a is site berlin of space lan, listening at tcp/127.0.0.1:7447"
     assert heads.split()[:2] == ["SITE", "STATE"]
     assert paris.split()[:4] == ["paris", "up", "300.0", "µs"]
