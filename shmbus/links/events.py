@@ -268,15 +268,17 @@ class Coming:
         now, source, site = monotonic_ns(), run.source, peer.site
         flags = wire.FLAGS_OF[run.format]
         lost = min(peer.untold.pop(there, 0), 2**32 - 1) if peer.untold else 0
+        first = run.sent_ns[0]
+        here, error = peer.clock.here(first, now)
+        ahead = first - here  # of all of them
         found = []
         try:
             for sent_ns, part in zip(run.sent_ns, parts, strict=True):
-                sent, error = peer.clock.here(sent_ns, now)
-                origin = Origin(source, site, sent, error, sent_ns, lost)
+                origin = Origin(source, site, sent_ns - ahead, error, sent_ns, lost)
                 lost = 0
                 for group in run.targets:
                     found.append(Encoded(flags, part, origin, group))
-        except ValueError as why:
+        except (ValueError, OverflowError) as why:
             raise wire.Garbage(f"an event: {why}") from None
         return found
 

@@ -300,7 +300,9 @@ class Node:
             self._greet(peer)
 
     def _down(self, site: str, reason: str) -> None:
-        peer = self.peers.pop(site)
+        peer = self.peers.pop(site, None)
+        if peer is None:
+            return  # this link ends, and has taken leave of it
         was_up, peer.up = peer.up, False
         if reason != "closed":
             peer.channel.cut()
