@@ -22,6 +22,7 @@ from typing_extensions import disjoint_base
 
 from ringbuf._kernel import Mapping
 from shmbus import errors
+from shmbus.shared.frames import Bytes
 from shmbus.shared.messages import Tap
 
 from .futures import Pump
@@ -209,6 +210,7 @@ class Message(Generic[_Payload]):
     @property
     def _streams(self) -> bool: ...
     def _encoded(self) -> Encoded: ...
+    def _passing(self) -> tuple[int, tuple[str, ...], Bytes]: ...
     def _keep(self) -> bool: ...
     def _gathered(self) -> dict[str, Message | errors.BusError]: ...
     def _fail_as(self, error: errors.BusError) -> None: ...
@@ -645,6 +647,20 @@ class Looped:
         batch: Batch | None = None,
     ) -> int: ...
     def post_together(self, items: Sequence[tuple[int, int, str, object]], line: int) -> int: ...
+    @property
+    def run_at(self) -> int: ...
+    def post_run(
+        self,
+        type: str,
+        origin: Origin,
+        flags: int,
+        group: str,
+        payloads: Buffer,
+        lengths: list[int],
+        sent_ns: list[int],
+        ahead_ns: int,
+        number: int,
+    ) -> int: ...
     def post_many(
         self, items: Iterator[tuple[str, object]], number: int
     ) -> tuple[int, tuple[str, object] | None, int]: ...

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -24,6 +23,7 @@ from shmbus.endpoint._kernel import Encoded, Message, Origin, ways
 from shmbus.errors import BusError, Disconnected
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.frames import Bytes
+from shmbus.shared.layout import RecordFlag
 
 from . import wire
 from .confirmed import groups_held
@@ -65,7 +65,21 @@ class Run(msgspec.Struct, array_like=True, frozen=True, gc=False):
 RETAIN, URGENT, KEPT = 1, 2, 4
 """Bits of `Run.way`."""
 
+_RETAIN, _URGENT = int(RecordFlag.RETAIN), int(RecordFlag.URGENT)
+_IS_EVENT, _IS_PLAIN = 1 << 16, 1 << 17  # see `Message._passing`
+
 _run = wire.Reader(Run)
+
+
+class _Kind(NamedTuple):
+    """What all events of a run have in common."""
+
+    there: str
+    """Their type in the names of the space."""
+    source: str
+    format: int
+    targets: tuple[str, ...]
+    way: int
 
 
 class _Gathered:
@@ -73,27 +87,31 @@ class _Gathered:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.key: tuple[object, ...] | None = None
+        self.kind: _Kind | None = None
         self.sent: list[int] = []
         self.parts: list[Bytes] = []
         self.size = 0
 
+    def begin(self, kind: _Kind) -> None:
+        """The next one is of this kind."""
+        self.leave()
+        self.kind = kind
+
     def leave(self) -> None:
         """Send it."""
-        if self.key is None:
+        parts, sent, kind = self.parts, self.sent, self.kind
+        if not parts or kind is None:
             return
-        there, targets, source, form, way = self.key
-        parts, sent = self.parts, self.sent
-        lengths = [len(part) for part in parts]
+        self.sent, self.parts, self.size = [], [], 0
+        lengths = [*map(len, parts)]
         if lengths.count(lengths[0]) == len(lengths):
             del lengths[1:]
-        body = wire.packed(Run(source, form, targets, way, sent, lengths))  # type: ignore[arg-type]
+        body = wire.packed(Run(kind.source, kind.format, kind.targets, kind.way, sent, lengths))
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        self.peer.channel.send(wire.EVENT, there, body, payload, len(parts))  # type: ignore[arg-type]
-        self.key, self.sent, self.parts, self.size = None, [], [], 0
+        self.peer.channel.send(wire.EVENT, kind.there, body, payload, len(parts))
 
 
-class _Way(NamedTuple):
+class _Plan(NamedTuple):
     """Where events of one type go."""
 
     gathered: _Gathered
@@ -108,10 +126,12 @@ class Leaving:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._gathered: dict[Peer, _Gathered] = {}
-        self._plans: dict[object, tuple[_Way, ...]] = {}
+        self._plans: dict[tuple[str, bool, tuple[str, ...]], tuple[_Plan, ...]] = {}
+        self._last: tuple[str, str, int, tuple[str, ...]] | None = None
+        """What the event before had in common with those that are passed on likewise."""
+        self._ways: list[tuple[_Gathered, _Kind]] = []
+        """And where these go."""
         self._pumping: asyncio.Task[None] | None = None
-        self.astray = 0
-        """Group messages that nobody elsewhere wants any more."""
 
     def begin(self) -> None:
         """Take from the bus."""
@@ -120,13 +140,14 @@ class Leaving:
     def forget(self) -> None:
         """Somebody wants something else now."""
         self._plans.clear()
+        self._last = None
 
     def drop(self, peer: Peer) -> None:
         """It is not there any more."""
         gathered = self._gathered.pop(peer, None)
         if gathered is not None:
             gathered.leave()
-        self._plans.clear()
+        self.forget()
 
     def close(self) -> None:
         """Take nothing more."""
@@ -152,32 +173,38 @@ class Leaving:
                 return
 
     def _add(self, message: Message) -> None:
-        if message.kind != "event":
-            return
-        groups = message._groups
-        key = message.type if message._plain and not groups else (message.type, groups)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plan(message.type, message._plain, groups)
-            if len(self._plans) >= _PLANS:
-                self._plans.clear()
-            self._plans[key if message._plain or groups else ""] = plan
-        if not plan:
-            return
-        encoded = message._encoded()
-        data, form = encoded.data, wire.FORMAT_OF[encoded.flags]
-        way = (RETAIN if message._retains else 0) | (URGENT if message.urgent else 0)
-        source, sent = message.source, message.sent_ns
-        for gathered, there, targets in plan:
-            run = (there, targets, source, form, way)
-            if gathered.key != run or gathered.size > MOST:
-                gathered.leave()
-                gathered.key = run
+        bits, groups, data = message._passing()
+        alike = message.type, message.source, bits, groups
+        if alike != self._last:
+            self._ways = self._find(*alike)
+            self._last = alike
+        sent = message.sent_ns
+        for gathered, kind in self._ways:
+            if gathered.kind is not kind or gathered.size > MOST:
+                gathered.begin(kind)
             gathered.parts.append(data)
             gathered.sent.append(sent)
             gathered.size += len(data)
 
-    def _plan(self, type: str, plain: bool, groups: tuple[str, ...]) -> tuple[_Way, ...]:
+    def _find(
+        self, type: str, source: str, bits: int, groups: tuple[str, ...]
+    ) -> list[tuple[_Gathered, _Kind]]:
+        if not bits & _IS_EVENT:
+            return []
+        key = type, bool(bits & _IS_PLAIN), groups
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = self._plan(*key)
+        form = wire.FORMAT_OF[bits & wire.FORMAT_BITS]
+        way = (RETAIN if bits & _RETAIN else 0) | (URGENT if bits & _URGENT else 0)
+        return [
+            (gathered, _Kind(there, source, form, targets, way))
+            for gathered, there, targets in plan
+        ]
+
+    def _plan(self, type: str, plain: bool, groups: tuple[str, ...]) -> tuple[_Plan, ...]:
         found = []
         local = self._node.config.groups == "local"
         one = {} if local else {group: self._member(type, group) for group in groups}
@@ -195,8 +222,7 @@ class Leaving:
                 gathered = self._gathered.get(peer)
                 if gathered is None:
                     gathered = self._gathered[peer] = _Gathered(peer)
-                found.append(_Way(gathered, there, tuple(targets)))
-        self.astray += sum(chosen is None for chosen in one.values())
+                found.append(_Plan(gathered, there, tuple(targets)))
         return tuple(found)
 
     def _member(self, type: str, group: str) -> Peer | None:
@@ -223,17 +249,40 @@ class Leaving:
 
 
 class _Came:
-    """A frame whose events are being published."""
+    """A run that came, and how far it is published."""
 
-    def __init__(self, type: str, run: Run, payloads: Iterable[Encoded]) -> None:
-        self.type, self.run = type, run
-        self.way = ways(bool(run.way & RETAIN), bool(run.way & URGENT))
-        self.payloads = iter([(type, payload) for payload in payloads])
-        self.left: tuple[str, object] | None = None
-        """The one that found no space, and the line in which it waits."""
+    def __init__(self, type: str, run: Run, payloads: bytes, origin: Origin, ahead: int) -> None:
+        self.type, self.run, self.payloads = type, run, payloads
+        self.origin, self.ahead = origin, ahead
+        self.flags = wire.FLAGS_OF[run.format]
+        self.flags |= ways(bool(run.way & RETAIN), bool(run.way & URGENT))
+        self.target = self.number = 0
+        """Of its targets, and of its events: the next."""
         self.line = NO_LINE
+        """In which that waits."""
         self.held = 0
-        """Its number, where it waits."""
+        """Its frame's number, where it waits."""
+
+    def left(self) -> Encoded:
+        """The next one."""
+        lengths, number = self.run.lengths, self.number
+        size = lengths[0 if len(lengths) == 1 else number]
+        at = size * number if len(lengths) == 1 else sum(lengths[:number])
+        there, o = self.run.sent_ns[number], self.origin
+        origin = Origin(o.source, o.site, max(there - self.ahead, 0), o.error_ns, there, o.lost)
+        group = self.run.targets[self.target]
+        return Encoded(wire.FLAGS_OF[self.run.format], self.payloads[at : at + size], origin, group)
+
+    def skip(self) -> None:
+        """That is done with."""
+        self.number += 1
+        if self.number == len(self.run.sent_ns):
+            self.number, self.target = 0, self.target + 1
+
+    @property
+    def done(self) -> bool:
+        """Whether it is published, all of it."""
+        return self.target == len(self.run.targets)
 
 
 class Coming:
@@ -249,12 +298,12 @@ class Coming:
     def take(self, peer: Peer, there: str, body: msgspec.Raw, payload: bytes) -> None:
         """A frame. Raises `Garbage`."""
         run = _run.read(body)
-        parts = _parts(run, payload)
+        _check(run, len(payload))
         type = peer.rules.inward(there)
         if type is None:
             raise wire.Garbage(f"{there!r} is not imported")
-        came = _Came(type, run, self._payloads(peer, there, run, parts))
-        peer.received += len(parts)
+        came = self._came(peer, there, type, run, payload)
+        peer.received += len(run.sent_ns)
         peer.received_bytes += len(payload)
         if peer not in self._behind and not run.way & KEPT and self._publish(came):
             return
@@ -264,49 +313,48 @@ class Coming:
             working = asyncio.get_running_loop().create_task(self._publish_behind(peer))
             self._working[peer] = working
 
-    def _payloads(self, peer: Peer, there: str, run: Run, parts: list[bytes]) -> list[Encoded]:
-        now, source, site = monotonic_ns(), run.source, peer.site
-        flags = wire.FLAGS_OF[run.format]
-        lost = min(peer.untold.pop(there, 0), 2**32 - 1) if peer.untold else 0
+    def _came(self, peer: Peer, there: str, type: str, run: Run, payload: bytes) -> _Came:
         first = run.sent_ns[0]
-        here, error = peer.clock.here(first, now)
-        ahead = first - here  # of all of them
-        found = []
+        here, error = peer.clock.here(first, monotonic_ns())
+        lost = min(peer.untold.pop(there, 0), 2**32 - 1) if peer.untold else 0
         try:
-            for sent_ns, part in zip(run.sent_ns, parts, strict=True):
-                origin = Origin(source, site, sent_ns - ahead, error, sent_ns, lost)
-                lost = 0
-                for group in run.targets:
-                    found.append(Encoded(flags, part, origin, group))
-        except (ValueError, OverflowError) as why:
+            origin = Origin(run.source, peer.site, here, error, first, lost)
+            for group in run.targets:
+                Encoded(0, b"", origin, group)  # says whether it can be one
+        except ValueError as why:
             raise wire.Garbage(f"an event: {why}") from None
-        return found
+        return _Came(type, run, payload, origin, first - here)
 
     def _publish(self, came: _Came) -> bool:
-        """As many of it as there is space for. False: some are left."""
-        looped = self._node.endpoint._looped
-        while True:
+        """As much of it as there is space for. False: some is left."""
+        looped, run = self._node.endpoint._looped, came.run
+        while not came.done:
             try:
-                if came.way:
-                    for type, payload in came.payloads:
-                        came.line = looped.post(KIND, came.way, type, payload, NO_LINE)
-                        if came.line != NO_LINE:
-                            came.left = type, payload
-                            return False
-                    return True
-                number = 0
-                while number >= 0:
-                    number, came.left, came.line = looped.post_many(came.payloads, number)
-                    if came.left is not None:
-                        return False
-                return True
+                came.line = looped.post_run(
+                    came.type,
+                    came.origin,
+                    came.flags,
+                    run.targets[came.target],
+                    came.payloads,
+                    run.lengths,
+                    run.sent_ns,
+                    came.ahead,
+                    came.number,
+                )
             except BusError as why:
+                came.number = looped.run_at
                 self._refuse(came, why)
+                came.skip()
+                continue
+            came.number = looped.run_at
+            if came.line != NO_LINE:
+                return False
+            came.number, came.target = 0, came.target + 1
+        return True
 
     def _refuse(self, came: _Came, why: BusError) -> None:
         """One of them cannot be published here: it is too large, or the endpoint has ended."""
         if isinstance(why, Disconnected):
-            came.payloads = iter(())
             self._node.end(why)
             return
         self.refused += 1
@@ -318,45 +366,35 @@ class Coming:
         try:
             while behind:
                 came = behind[0]
-                if came.run.way & KEPT:
-                    await self._leave_out(came)
-                while came.left is not None or not self._publish(came):
-                    await self._publish_left(came)
+                if not came.run.way & KEPT or await self._is_new(came):
+                    while not self._publish(came):
+                        await self._publish_next(came)
                 behind.popleft()
                 peer.arrivals.release(came.held)
                 self._node.acknowledge(peer)
         finally:
             del self._behind[peer], self._working[peer]
 
-    async def _publish_left(self, came: _Came) -> None:
+    async def _publish_next(self, came: _Came) -> None:
         """The one that found no space."""
-        if came.left is not None:
-            posting = self._node.endpoint._posting
-            try:
-                await posting.in_line(came.line, KIND, came.way, *came.left, None)
-            except BusError as why:
-                self._refuse(came, why)
-            came.left = None
+        posting = self._node.endpoint._posting
+        flags = came.flags & ~wire.FORMAT_BITS
+        try:
+            await posting.in_line(came.line, KIND, flags, came.type, came.left(), None)
+        except BusError as why:
+            self._refuse(came, why)
+        came.skip()
 
-    async def _leave_out(self, came: _Came) -> None:
-        """Of values that were kept elsewhere, those that this bus has, or has a newer one of."""
-        endpoint = self._node.endpoint
-        kept = await in_thread(endpoint.name, "looking", partial(endpoint.bus.retained, came.type))
-        payloads = [payload for _, payload in came.payloads]
-        here, clock = monotonic_ns(), time.time()
-        latest = max((value.sent for value in kept), default=0.0)
-        new = []
-        for payload in payloads:
-            origin = payload.origin
-            assert origin is not None
-            known = any(
-                value.site == origin.site and value.stamp_ns >= origin.sent_there_ns
-                for value in kept
-                if value.source == f"{origin.source}@{origin.site}"
-            )
-            if not known and clock - (here - origin.sent_ns) / 1e9 >= latest:
-                new.append((came.type, payload))
-        came.payloads = iter(new)
+    async def _is_new(self, came: _Came) -> bool:
+        """Whether a value that was kept elsewhere is newer than what this bus keeps of its type."""
+        endpoint, origin = self._node.endpoint, came.origin
+        look = partial(endpoint.bus.retained, came.type)
+        kept = await in_thread(endpoint.name, "looking", look)
+        source = f"{origin.source}@{origin.site}"
+        if any(v.source == source and v.stamp_ns >= origin.sent_there_ns for v in kept):
+            return False
+        sent = time.time() - (monotonic_ns() - origin.sent_ns) / 1e9
+        return all(sent >= value.sent for value in kept)
 
     def close(self) -> None:
         """Publish no more."""
@@ -364,27 +402,15 @@ class Coming:
             working.cancel()
 
 
-def _parts(run: Run, payload: bytes) -> list[bytes]:
-    """The payloads of its events. Raises `Garbage`."""
+def _check(run: Run, size: int) -> None:
+    """Whether its events take so many bytes. Raises `Garbage`."""
     lengths, count = run.lengths, len(run.sent_ns)
-    if not count:
-        raise wire.Garbage("no event")
-    if len(lengths) == 1:
-        size = lengths[0]
-        if size * count != len(payload):
-            raise wire.Garbage(f"{count} events of {size} bytes in {len(payload)}")
-        if count == 1:
-            return [payload]
-        return [payload[at : at + size] for at in range(0, len(payload), size or 1)][:count] or [
-            b""
-        ] * count
-    if len(lengths) != count or sum(lengths) != len(payload):
-        raise wire.Garbage(f"{count} events of other lengths than {len(payload)} bytes")
-    at, parts = 0, []
-    for size in lengths:
-        parts.append(payload[at : at + size])
-        at += size
-    return parts
+    if not count or (count > 1 and run.way & KEPT):
+        raise wire.Garbage(f"{count} events")
+    if len(lengths) not in (1, count):
+        raise wire.Garbage(f"{count} events of {len(lengths)} lengths")
+    if (lengths[0] * count if len(lengths) == 1 else sum(lengths)) != size:
+        raise wire.Garbage(f"{count} events of other lengths than {size} bytes")
 
 
 def _last(values: list[Retained], history: int) -> list[Retained]:

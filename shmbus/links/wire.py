@@ -23,6 +23,7 @@ FORMATS = ("msgpack", "raw", "none", "framed")
 """Of payloads; a frame has the index."""
 FLAGS_OF = (0, int(RecordFlag.RAW), int(RecordFlag.NONE), int(RecordFlag.FRAMED))
 """Of each format, as a record has them."""
+FORMAT_BITS = sum(FLAGS_OF)
 FORMAT_OF = {flags: index for index, flags in enumerate(FLAGS_OF)}
 
 

@@ -255,6 +255,7 @@ cdef class Looped:
     cdef set _streams            # of LoopStream: those whose next part a task waits for
     cdef list _full              # pairs of future and Outflow: parts that tasks have no space or no block for
     cdef dict _kept              # those that stay in hand though nobody works on them: Job by message
+    cdef readonly Py_ssize_t run_at  # the event of a run that `post_run` has come to
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
 
     def __cinit__(self, EndpointCore endpoint not None, int most):
@@ -493,6 +494,56 @@ cdef class Looped:
         owner = self._outbox.fill(m, type, payload, ALONE)
         m.flags |= flags
         return owner
+
+    def post_run(self, str type not None, Origin origin not None, uint16_t flags, str group not None,
+                 const uint8_t[::1] payloads not None, list lengths not None, list sent_ns not None, int64_t ahead_ns,
+                 Py_ssize_t number):
+        """Send events that a link brings, of one type and one source, whose payloads stand one behind the other, from
+        the one of this number on: as many as there is space for; returns the line in which the next has to wait, or
+        NO_LINE. `run_at` says which that is, or which has raised. `lengths`: of each, or of all. `sent_ns`: by the
+        clock there, which is ahead of the one here by so much."""
+        cdef ep_message m
+        cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
+        cdef bytes to = group.encode("ascii")
+        cdef bint alike = len(lengths) == 1
+        cdef uint64_t size = 0, at = 0, there
+        cdef Py_ssize_t i, count = len(sent_ns)
+        cdef bint sent
+        self._connection.check()
+        for i in range(number):
+            at += <uint64_t>lengths[0 if alike else i]
+        self._outbox.fill(&m, type, None, ALONE)
+        m.kind = SB_EVENT
+        m.peer = 0
+        m.peer_generation = 0
+        m.deadline_ns = 0
+        m.correlation = NULL
+        m.origin = &origin.o
+        m.group = PyBytes_AS_STRING(to)
+        m.group_length = <uint32_t>PyBytes_GET_SIZE(to)
+        m.flags = flags | SB_RELAYED
+        try:
+            for i in range(number, count):
+                self.run_at = i
+                size = lengths[0 if alike else i]
+                if at + size > <uint64_t>payloads.shape[0]:
+                    raise ValueError("fewer bytes than its events have")
+                there = sent_ns[i]
+                origin.o.sent_there_ns = there
+                origin.o.sent_ns = <uint64_t>max(<int64_t>there - ahead_ns, 0)
+                m.payload = &payloads[0] + at if payloads.shape[0] else NULL
+                m.size = size + ORIGIN
+                self._begin(NO_LINE)
+                sent = self._post(&m, type, &limits, ALONE)
+                if not sent:
+                    self._connection.require(served=True)
+                    return self._end(NO_LINE, False)
+                at += size
+                origin.o.lost = 0
+            self.run_at = count
+            return NO_LINE
+        finally:
+            self._outbox.flush()
 
     def arm(self, int receivers, bint asked):
         """Ring the event once there is something to do; True: there is by now. `receivers`: how many messages can be

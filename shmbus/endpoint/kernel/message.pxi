@@ -433,6 +433,20 @@ cdef class Message:
             return Encoded(flags, memoryview(self._share), self._origin)
         return Encoded(flags, self._raw if self._viewed is None else memoryview(self._viewed), self._origin)
 
+    def _passing(self):
+        """What a link needs to pass it on, in one step: its payload as in `_encoded`, for which groups it came, and
+        bits. Bits 0 to 15 are flags as a record has them, 16: it is an event, 17: it came for subscriptions without
+        a group."""
+        cdef uint32_t bits = self._header.flags & (FORMATS | SB_RETAIN | SB_URGENT)
+        cdef uint32_t interests = 0
+        if self._header.kind == SB_EVENT:
+            interests = self._header.interests
+            bits |= 1 << 16 | (1 << 17 if interests & SB_PLAIN else 0)
+        groups = () if not interests & ~<uint32_t>SB_PLAIN else self._endpoint._callbacks.groups(interests & ~<uint32_t>SB_PLAIN)
+        if self._share is None and self._viewed is None and not self._released:
+            return bits, groups, self._raw
+        return bits, groups, self._encoded().data
+
     @property
     def _plain(self):
         """Whether it is an event that came for subscriptions without a group."""
