@@ -27,6 +27,7 @@ Congestion = Literal["drop_newest", "drop_oldest", "block"]
 DIRECT = 64 << 10
 """Bytes under way up to which the loop sends."""
 
+_TOLD = 500  # types in one frame
 _FRAME = 64  # bytes of a frame besides its body, type and payload, roughly
 
 
@@ -205,8 +206,9 @@ class Channel:
     def tell_lost(self) -> None:
         """Tell the peer what was lost since it was told last, by type."""
         if self._untold:
-            untold, self._untold = self._untold, Counter()
-            self.tell("lost", [list(untold.items())])
+            untold, self._untold = list(self._untold.items()), Counter()
+            for at in range(0, len(untold), _TOLD):
+                self.tell("lost", [untold[at : at + _TOLD]])
 
     def cut(self) -> None:
         """The peer is not there: what waits is lost, and what comes until it is there again."""

@@ -78,10 +78,22 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     """The number of the last frame of the other run that has come."""
 
 
+TYPES = 10_000
+"""Of which losses are counted, of one peer."""
+
+
 class Lost(msgspec.Struct, array_like=True, frozen=True):
     """Messages that were to come and do not."""
 
-    by_type: list[tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]]
+    by_type: Annotated[
+        list[
+            tuple[
+                Annotated[str, msgspec.Meta(max_length=255)],
+                Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)],
+            ]
+        ],
+        msgspec.Meta(max_length=TYPES),
+    ]
 
 
 _hello = wire.Reader(Hello)
@@ -390,8 +402,9 @@ class Node:
 
     def _on_lost(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         for type, count in _lost.read(body).by_type:
-            peer.lost[type] += count
-            peer.untold[type] += count
+            if type in peer.lost or len(peer.lost) < TYPES:
+                peer.lost[type] += count
+                peer.untold[type] += count
 
     def _on_change(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         if not peer.table.change(_change.read(body)):
