@@ -1,0 +1,88 @@
+"""What a link is told: in a file, a mapping or keywords, and what is wrong with it by key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shmbus.errors import InvalidSetting
+from shmbus.links.config import LinkConfig
+
+LISTEN = ["tcp/127.0.0.1:0"]
+
+FILE = """
+site = "berlin"
+space = "lan"
+listen = ["tcp/127.0.0.1:7447"]
+export = ["xi.>"]
+import = ["sensor.*.>"]
+detection = "500ms"
+buffer = "2MiB"
+window = 65536
+[[rename]]
+local = "sensor"
+space = "berlin.sensor"
+[sites.paris]
+export = []
+[confirmed]
+patterns = ["order.>"]
+"""
+
+
+def test_a_file_says_what_keywords_do(tmp_path: Path) -> None:
+    path = tmp_path / "link.toml"
+    path.write_text(FILE)
+    config = LinkConfig.read(path)
+    assert (config.site, config.space, config.detection) == ("berlin", "lan", 0.5)
+    assert (config.buffer, config.window) == (2 << 20, 65536)
+    assert [*config.confirmed] == ["order.>"]
+    assert config.towards("rome").outward("xi.edit") == "xi.edit"
+    assert config.towards("paris").outward("xi.edit") is None
+    assert config.towards("rome").inward("berlin.sensor.1.x") == "sensor.1.x"
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "remedy"),
+    [
+        ("site", {"site": "ber/lin"}, "Use 1 to 32 of"),
+        ("site", {"site": "x" * 33}, "at most 32"),
+        ("export", {"export": ["a..b"]}, "sensor.*.>"),
+        ("export", {"export": "a.>"}, 'export = ["sensor.>"]'),
+        ("import", {"import": ["$bus.>"]}, "Leave it out"),
+        ("detection", {"detection": "soon"}, "500ms"),
+        ("detection", {"detection": 0}, "2s or 500ms"),
+        ("buffer", {"buffer": "16 megabytes"}, "16mib"),
+        ("window", {"window": 1}, "as 1MiB"),
+        ("groups", {"groups": "global"}, ""),
+        ("congestion", {"congestion": "drop"}, ""),
+        ("listen", {"listen": ["7447"]}, "tls/192.0.2.7:7447"),
+        ("listen", {"listen": ["tcp/0.0.0.0:7447"]}, "insecure = true"),
+        ("connect", {"connect": ["tls/paris.example:7447"]}, "[tls]"),
+        ("listen", {"listen": []}, "scout = true"),
+        ("rename.local", {"rename": [{"local": "a.*", "space": "b"}]}, "sensor"),
+        ("rename.space", {"rename": [{"local": x, "space": "b"} for x in "ac"]}, "Leave one out"),
+        ("sites.paris.exports", {"sites": {"paris": {"exports": []}}}, "Use one of export"),
+        ("sites.berlin", {"sites": {"berlin": {}}}, "another site"),
+        ("speed", {"speed": 1}, "Use one of site, space"),
+        ("confirmed", {"confirmed": {"pattern": []}}, "patterns"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_and_the_remedy(
+    key: str, wrong: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        LinkConfig.of({"site": "berlin", "listen": LISTEN} | wrong)
+    assert caught.value.setting.startswith(key)
+    assert remedy.lower() in caught.value.remedy.lower()
+
+
+def test_a_file_without_a_site_or_none_at_all_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"site.*Write site"):
+        LinkConfig.of({"listen": LISTEN})
+    with pytest.raises(InvalidSetting, match="No such file"):
+        LinkConfig.read(tmp_path / "nowhere.toml")
+    (tmp_path / "link.toml").write_text("site = berlin")
+    with pytest.raises(InvalidSetting, match="Write it in TOML"):
+        LinkConfig.read(tmp_path / "link.toml")
