@@ -59,6 +59,19 @@ async def test_every_call_that_takes_a_payload_takes_one_that_is_encoded(
         assert got == [(payload, "paris") for payload in ("one", "one", LARGE.data, "one")]
 
 
+async def test_a_run_that_cannot_be_sent_at_all_says_so_of_the_event_it_was_to_begin_with(
+    bus: shmbus.Bus,
+) -> None:
+    async with attach_as("@link", bus.name) as link:
+        looped, origin = link._looped, Origin("camera", "paris", 1, 1, 1, 0)
+        looped.post_run("event", origin, RAW, "", b"abc", [1], [1, 2, 3], 0, 0)
+        assert looped.run_at == 3
+        for number in (0, 1):
+            with pytest.raises(errors.InvalidType):
+                looped.post_run("x" * 300, origin, RAW, "", b"ab", [1], [1, 2], 0, number)
+            assert looped.run_at == number
+
+
 async def test_a_handler_answers_in_parts_or_at_once_as_its_requester_wants(
     bus: shmbus.Bus, attach: AioAttach
 ) -> None:

@@ -82,7 +82,7 @@ cdef class Inbox:
         cdef PyObject *raw
         cdef Share share
         cdef Viewed viewed
-        cdef Origin origin = None
+        cdef Origin origin
         cdef Py_ssize_t size
         cdef bint lacking
         cdef bint gone
@@ -157,6 +157,7 @@ cdef class Inbox:
             raw = NULL
             share = None
             viewed = None
+            origin = None
             lacking = False
             if header.flags & SB_RELAYED:
                 origin = free_origin()

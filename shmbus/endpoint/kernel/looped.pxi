@@ -509,6 +509,7 @@ cdef class Looped:
         cdef uint64_t size = 0, at = 0, there
         cdef Py_ssize_t i, count = len(sent_ns)
         cdef bint sent
+        self.run_at = number
         self._connection.check()
         for i in range(number):
             at += <uint64_t>lengths[0 if alike else i]
