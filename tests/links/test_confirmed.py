@@ -25,11 +25,15 @@ class Receiver:
     def __init__(self, site: Site) -> None:
         self.endpoint = site.attach(f"there-{next(_numbers)}")
         self.came: list[Any] = []
+        self.others: list[str] = []
         self._lock = threading.Lock()
 
     def take(self, message: shmbus.Message) -> None:
         with self._lock:
             self.came.append(message.payload)
+
+    def take_other(self, message: shmbus.Message) -> None:
+        self.others.append(message.type)
 
     def handle(self, type: str) -> None:
         self.endpoint.handle(type, self.take)
@@ -140,17 +144,20 @@ def test_groups_that_stay_local_have_each_event_on_each_site(stage: Stage) -> No
     receivers, here = [Receiver(site) for site in sites], berlin.attach("here")
     for receiver in receivers:
         receiver.join("job.new", "workers")
-        receiver.endpoint.subscribe("job.new", lambda message: None)  # beside the group
+        receiver.endpoint.subscribe("job.*", receiver.take_other)  # beside the group
 
     def both() -> bool:
         with shmbus.observe(berlin.bus) as bus:
-            found = {r.endpoint for r in bus.route("job.new").receivers}
-        return {"@link.paris", "@link.rome"} <= found
+            found = {e.name: e.patterns for e in bus.endpoints() if e.routed}
+        wanted = {"@link.paris": "job.new", "@link.rome": "job.new", "@link": "job.*"}
+        return all(pattern in found.get(name, ()) for name, pattern in wanted.items())
 
-    eventually(both, "the link of berlin takes it for both")
+    eventually(both, "the link of berlin takes it for both, and for who is in no group")
     for n in range(20):
         here.publish("job.new", n)
+    here.publish("job.end")
     for receiver in receivers:
+        eventually(lambda: "job.end" in receiver.others, "all have come")  # noqa: B023
         receiver.await_all(20)
 
 
