@@ -16,7 +16,7 @@ from benchmark.stage import Role, perform
 
 HERE, THERE = "here", "there"
 BATCH = 100
-MESSAGES = 200_000
+MESSAGES = 1_000_000
 
 
 def _two_sites(bench: Bench, congestion: str = "drop_newest") -> tuple[str, str, list[Role]]:
