@@ -32,10 +32,11 @@ from .keeper import Tell
 from .membership import Change, Down, Membership, Rival, Up, rival
 from .peer import Peer
 from .reach import Reach
+from .rules import Rules
 from .session import Frame, Session, Sign
 from .status import LinkStatus, PeerStatus
+from .tables import Away, Table, announced
 from .tables import Change as TableChange
-from .tables import Table
 
 log = logging.getLogger("shmbus")
 
@@ -149,6 +150,10 @@ class Node:
         self._outliving: asyncio.Task[None] | None = None
         self._inbox = keys.Inbox(config.space, config.site)
         self._seen: list[EndpointInfo] = []  # on this bus, when it was looked last
+        self._tables: dict[
+            Rules, dict[str, Away]
+        ] = {}  # made of that, by the rules that were applied
+        self._of_sites: dict[str, Rules] = {}
         self._looking: asyncio.Task[None] | None = None
         self._look_again = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -280,7 +285,7 @@ class Node:
                 peer.channel.close()
             peer = self._known[site] = self._new(site, run, peer)
         self.peers[site] = peer
-        peer.told.update(self._seen)
+        peer.told.update(self._announced(peer))
         self._greet(peer)
 
     def _new(self, site: str, run: str, former: Peer | None) -> Peer:
@@ -294,7 +299,7 @@ class Node:
             buffer=config.buffer,
             congestion=config.congestion,
         )
-        peer = Peer(site, run, config.towards(site), channel)
+        peer = Peer(site, run, self._rules(site), channel)
         if former is not None:
             peer.count_on(former)
         return peer
@@ -462,12 +467,26 @@ class Node:
                 log.debug("link %s: %s", self.config.site, why)
                 continue
             for peer in self.peers.values():
-                if (change := peer.told.update(self._seen)) is not None:
+                if (change := peer.told.update(self._announced(peer))) is not None:
                     peer.tell("change", change)
 
     async def _see(self) -> None:
         there = self.endpoint.bus.endpoints
         self._seen = await in_thread(self.endpoint.name, "looking", there)
+        self._tables.clear()
+
+    def _rules(self, site: str) -> Rules:
+        """Towards this site; all that have none of their own share one."""
+        own = site if site in self.config.sites else ""
+        if own not in self._of_sites:
+            self._of_sites[own] = self.config.towards(site)
+        return self._of_sites[own]
+
+    def _announced(self, peer: Peer) -> dict[str, Away]:
+        """What is told to this peer, as that was seen last; to all with the same rules the same."""
+        if peer.rules not in self._tables:
+            self._tables[peer.rules] = announced(peer.rules, self._seen)
+        return self._tables[peer.rules]
 
     # Frames ----------------------------------------------------------------------------------
 

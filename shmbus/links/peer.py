@@ -22,7 +22,7 @@ class Peer:
 
     def __init__(self, site: str, run: str, rules: Rules, channel: Channel) -> None:
         self.site, self.run, self.rules, self.channel = site, run, rules, channel
-        self.told, self.table, self.arrivals = Outgoing(rules), Incoming(), Arrivals()
+        self.told, self.table, self.arrivals = Outgoing(), Incoming(), Arrivals()
         self.up = False
         """Its table has come: it can be talked to."""
         self.leaves = False

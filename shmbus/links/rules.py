@@ -68,6 +68,8 @@ class Rules:
         self._in = sorted(((two, one) for one, two in pairs), key=lambda pair: -len(pair[0]))
         self.outward = lru_cache(4096)(self._outward)
         self.inward = lru_cache(4096)(self._inward)
+        self.wanted = lru_cache(4096)(self._wanted)
+        self.offered = lru_cache(4096)(self._offered)
 
     def _outward(self, type: str) -> str | None:
         """The name in the space of a type of this bus; None: it stays here."""
@@ -86,13 +88,13 @@ class Rules:
         here = _replaced(type, self._in)
         return here if _replaced(here, self._out) == type else None
 
-    def wanted(self, pattern: str) -> tuple[str, ...]:
+    def _wanted(self, pattern: str) -> tuple[str, ...]:
         """Patterns of the space for what matches this one here and may come in. With wildcards
         before the end of a prefix they may match a little more, but never less."""
         cut = (meet(pattern, imported) for imported in self._imports)
         return widest(p for each in cut if each for p in _translated(each, self._out))
 
-    def offered(self, pattern: str) -> tuple[str, ...]:
+    def _offered(self, pattern: str) -> tuple[str, ...]:
         """Patterns of this bus for what matches this one of the space and may go out; likewise."""
         here = _translated(pattern, self._in)
         cut = (meet(each, exported) for each in here for exported in self._exports)

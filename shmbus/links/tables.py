@@ -81,8 +81,7 @@ class History(NamedTuple):
 class Outgoing:
     """What one peer is told of this bus."""
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self) -> None:
         self._told: dict[str, Away] = {}
         self._version = 0
 
@@ -100,34 +99,38 @@ class Outgoing:
             for wanted in each.wants
         )
 
-    def update(self, endpoints: Iterable[EndpointInfo]) -> Change | None:
-        """What is other now; None: nothing."""
-        now = {e.name: away for e in endpoints if (away := self._away(e)) is not None}
-        changed = tuple(a for a in now.values() if self._told.get(a.name) != a)
-        gone = tuple(self._told.keys() - now.keys())
+    def update(self, now: dict[str, Away]) -> Change | None:
+        """What is other now; None: nothing. `now`: by `announced`."""
+        told = self._told
+        changed = tuple(a for name, a in now.items() if told.get(name) != a)
+        gone = tuple(told.keys() - now.keys())
         if not changed and not gone:
             return None
         self._told, self._version = now, self._version + 1
         return Change(self._version, changed, gone)
 
-    def _away(self, endpoint: EndpointInfo) -> Away | None:
-        if endpoint.name.startswith("@") or endpoint.site or endpoint.state != "attached":
-            return None
-        wants = tuple(w for i in endpoint.interests for w in self._wanted(i))
-        return Away(endpoint.name, endpoint.pid, HOST, wants)
 
-    def _wanted(self, interest: Interest) -> Iterable[Wanted]:
-        if interest.role not in ("subscribe", "handle") or interest.pattern.startswith("$"):
-            return
-        for pattern in self._rules.wanted(interest.pattern):
-            yield Wanted(
-                interest.role,
-                pattern,
-                interest.group,
-                interest.key,
-                interest.history,
-                interest.method,
-            )
+def announced(rules: Rules, endpoints: Iterable[EndpointInfo]) -> dict[str, Away]:
+    """What peers to which these rules apply are told of the endpoints of this bus, by name."""
+    return {
+        e.name: Away(e.name, e.pid, HOST, tuple(w for i in e.interests for w in _wanted(rules, i)))
+        for e in endpoints
+        if not e.name.startswith("@") and not e.site and e.state == "attached"
+    }
+
+
+def _wanted(rules: Rules, interest: Interest) -> Iterable[Wanted]:
+    if interest.role not in ("subscribe", "handle") or interest.pattern.startswith("$"):
+        return
+    for pattern in rules.wanted(interest.pattern):
+        yield Wanted(
+            interest.role,
+            pattern,
+            interest.group,
+            interest.key,
+            interest.history,
+            interest.method,
+        )
 
 
 class Incoming:
