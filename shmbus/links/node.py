@@ -167,7 +167,9 @@ class Node:
             f"@{self.config.name}", self._bus, reconnect="always", concurrency=CONCURRENCY
         )
         self.bus = self.endpoint.bus.name
-        await self.endpoint.subscribe("$bus.routes", lambda _: self.routes_changed())
+        await self.endpoint.subscribe(
+            "$bus.routes", lambda _: self.routes_changed(), overflow="latest"
+        )
 
     async def join(self) -> None:
         """Then join the space. Raises `NotSupported`, `LinkFailed` and `SiteTaken`."""
