@@ -28,6 +28,10 @@ DIRECT = 64 << 10
 """Bytes under way up to which the loop sends."""
 
 _TOLD = 500  # types in one frame
+_MAY_BE_LOST = (wire.EVENT, wire.SEND)
+"""Lanes whose frames are dropped where there is no space. Those of others are bounded by who waits
+for an answer."""
+
 _FRAME = 64  # bytes of a frame besides its body, type and payload, roughly
 
 
@@ -97,15 +101,15 @@ class Channel:
         self._go(self._outbox.key(wire.CONTROL, what), head, b"")
 
     def send(self, lane: str, type: str, body: bytes, payload: Bytes, messages: int = 1) -> None:
-        """A frame of another lane, with so many messages. Events that find no space in the buffer
-        are dropped, by `congestion`; all else is kept."""
+        """A frame of another lane, with so many messages. Events and commands that find no space in
+        the buffer are dropped, by `congestion`; all else is kept."""
         size = len(payload) + len(body) + len(type) + _FRAME
         frame = _Frame(lane, type, body, payload, messages, size)
         if self._cut or not self._open:
             self._lose(frame)
         elif not self._waiting and self._fits(size):
             self._leave(frame)
-        elif lane != wire.EVENT or self._has_space(size):
+        elif lane not in _MAY_BE_LOST or self._has_space(size):
             self._waiting.append(frame)
             self.waiting_bytes += size
         else:
@@ -113,8 +117,8 @@ class Channel:
 
     @property
     def full(self) -> bool:
-        """Whether the buffer has no space, and nothing shall be dropped: whoever sends events waits
-        for `space`."""
+        """Whether the buffer has no space, and nothing shall be dropped: whoever sends events or
+        commands waits for `space`."""
         return self._congestion == "block" and self.waiting_bytes >= self._buffer
 
     async def space(self) -> None:
@@ -128,7 +132,8 @@ class Channel:
         return not self._sent or self.under_way + size <= self._window
 
     def _has_space(self, size: int) -> bool:
-        """In the buffer, for an event: the oldest ones make place where that is wanted."""
+        """In the buffer, for what may be dropped: the oldest of that makes place where that is
+        wanted."""
         if self._congestion == "block":
             return True  # a frame more: who sends waits then
         if self._congestion == "drop_oldest":
@@ -138,7 +143,7 @@ class Channel:
 
     def _drop_oldest(self) -> bool:
         for i, frame in enumerate(self._waiting):
-            if frame.lane == wire.EVENT:
+            if frame.lane in _MAY_BE_LOST:
                 del self._waiting[i]
                 self.waiting_bytes -= frame.size
                 self._lose(frame)

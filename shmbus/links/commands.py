@@ -1,5 +1,5 @@
-"""Commands to endpoints of other sites. One that is lost between the sites is counted there, and
-not sent again."""
+"""Commands to endpoints of other sites. One that is lost on the way is counted there, and not sent
+again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
@@ -38,12 +38,27 @@ class Command(msgspec.Struct, array_like=True, frozen=True, gc=False):
 _command = Reader(Command)
 
 
-def send_there(able: Sequence[tuple[Peer, str]], message: Message) -> None:
-    """Send a command of this bus to the nearest site that handles it."""
+class _Came(NamedTuple):
+    """One that waits for space on this bus."""
+
+    peer: Peer
+    held: int
+    """The number of its frame."""
+    there: str
+    """Its type in the names of the space,"""
+    here: str
+    """and on this bus."""
+    payload: Encoded
+
+
+async def send_there(able: Sequence[tuple[Peer, str]], message: Message) -> None:
+    """Send a command of this bus to the nearest site that handles it. Waits where that shall have
+    all."""
     if not able:  # any more: whoever handles it by now shall have it, or nobody
         message.nack(reason="no site that handles it is up")
         return
     peer, type = able[0]
+    await peer.channel.space()
     payload = message._encoded()
     peer.send(SEND, type, Command(message.source, message.sent_ns, payload.flags), payload.data)
 
@@ -55,11 +70,11 @@ class Commands:
         self,
         endpoint: Endpoint,
         loop: asyncio.AbstractEventLoop,
-        lost: Callable[[Peer, str], object],
+        done: Callable[[Peer], object],
     ) -> None:
-        """`lost`: called for each that this bus did not take."""
-        self._endpoint, self._loop, self._lost = endpoint, loop, lost
-        self._waiting: deque[tuple[Peer, str, Encoded]] = deque()
+        """`done`: called when frames of a peer are done with, which it is to be told."""
+        self._endpoint, self._loop, self._done = endpoint, loop, done
+        self._waiting: deque[_Came] = deque()
         self._sending: asyncio.Task[None] | None = None
 
     def take(self, peer: Peer, type: str, body: msgspec.Raw, data: bytes) -> None:
@@ -69,20 +84,23 @@ class Commands:
         payload = peer.payload(command.source, command.sent_ns, command.flags, data)
         here = peer.rules.inward(type)
         if here is None:
-            self._lost(peer, type)
+            peer.lose(type)
             return
-        self._waiting.append((peer, here, payload))
+        self._waiting.append(_Came(peer, peer.arrivals.hold(), type, here, payload))
         if self._sending is None or self._sending.done():
             self._sending = self._loop.create_task(self._send())
 
     async def _send(self) -> None:
         while self._waiting:
-            peer, type, payload = self._waiting.popleft()
+            peer, held, there, here, payload = self._waiting.popleft()
             try:
-                await self._endpoint.send(type, payload, timeout=None)
+                await self._endpoint.send(here, payload, timeout=None)
             except BusError as why:
-                self._lost(peer, type)
-                log.debug("command %r of site %s is lost: %s", type, peer.site, why)
+                peer.lose(there)
+                log.debug("command %r of site %s is lost: %s", here, peer.site, why)
+            peer.arrivals.release(held)
+            if peer.arrivals.due or not self._waiting:
+                self._done(peer)
 
     def end(self) -> None:
         """The link ends."""

@@ -251,7 +251,18 @@ class Leaving:
 class _Came:
     """A run that came, and how far it is published."""
 
-    def __init__(self, type: str, run: Run, payloads: bytes, origin: Origin, ahead: int) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        there: str,
+        type: str,
+        run: Run,
+        payloads: bytes,
+        origin: Origin,
+        ahead: int,
+    ) -> None:
+        """`there`: its type in the names of the space."""
+        self.peer, self.there = peer, there
         self.type, self.run, self.payloads = type, run, payloads
         self.origin, self.ahead = origin, ahead
         self.flags = wire.FLAGS_OF[run.format]
@@ -292,8 +303,6 @@ class Coming:
         self._node = node
         self._behind: dict[Peer, deque[_Came]] = {}
         self._working: dict[Peer, asyncio.Task[None]] = {}
-        self.refused = 0
-        """Events that this bus does not take, such as those that are too large for it."""
 
     def take(self, peer: Peer, there: str, body: msgspec.Raw, payload: bytes) -> None:
         """A frame. Raises `Garbage`."""
@@ -323,7 +332,7 @@ class Coming:
                 Encoded(0, b"", origin, group)  # says whether it can be one
         except ValueError as why:
             raise wire.Garbage(f"an event: {why}") from None
-        return _Came(type, run, payload, origin, first - here)
+        return _Came(peer, there, type, run, payload, origin, first - here)
 
     def _publish(self, came: _Came) -> bool:
         """As much of it as there is space for. False: some is left."""
@@ -357,7 +366,7 @@ class Coming:
         if isinstance(why, Disconnected):
             self._node.end(why)
             return
-        self.refused += 1
+        came.peer.lose(came.there)
         log.warning("link %s: an event that came is lost: %s", self._node.config.site, why)
 
     async def _publish_behind(self, peer: Peer) -> None:

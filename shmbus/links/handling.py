@@ -42,7 +42,7 @@ class Handling:
         self._handled: dict[str, Subscription] = {}
         self._following: asyncio.Task[None] | None = None
         self._behind = False
-        self._commands = Commands(node.endpoint, self._loop, lambda peer, type: None)
+        self._commands = Commands(node.endpoint, self._loop, node.acknowledge)
         node.lanes[SEND] = self._commands.take
         node.lanes[REQUEST] = self._take_request
         node.lanes[REPLY] = self._take_reply
@@ -68,7 +68,7 @@ class Handling:
 
     async def _do(self, message: Message) -> Answer:
         if message.kind == "send":
-            send_there(self._able(message.type), message)
+            await send_there(self._able(message.type), message)
             return None
         if message._directed:  # of each site that is not served by an endpoint of its own
             able = [

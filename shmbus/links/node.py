@@ -30,7 +30,7 @@ from .channel import Channel
 from .config import LinkConfig
 from .keeper import Tell
 from .membership import Change, Down, Membership, Rival, Up, rival
-from .peer import Peer
+from .peer import TYPES, Peer
 from .reach import Reach
 from .rules import Rules
 from .session import Frame, Session, Sign
@@ -77,10 +77,6 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     """Whether the other's table has come."""
     came: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     """The number of the last frame of the other run that has come."""
-
-
-TYPES = 10_000
-"""Of which losses are counted, of one peer."""
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True):
@@ -409,9 +405,7 @@ class Node:
 
     def _on_lost(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         for type, count in _lost.read(body).by_type:
-            if type in peer.lost or len(peer.lost) < TYPES:
-                peer.lost[type] += count
-                peer.untold[type] += count
+            peer.lose(type, count)
 
     def _on_change(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         if not peer.table.change(_change.read(body)):

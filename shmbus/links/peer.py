@@ -16,6 +16,9 @@ from .rules import Rules
 from .tables import Incoming, Outgoing, Wanted
 from .wire import Garbage, packed
 
+TYPES = 10_000
+"""Of which losses are counted, of one peer."""
+
 
 class Peer:
     """One run of another site's link."""
@@ -35,11 +38,18 @@ class Peer:
         self.received = self.received_bytes = 0
         """Events that have come, and bytes of their payloads."""
         self.lost: Counter[str] = Counter()
-        """Messages that should have come and were lost, as it says, by type in the space."""
+        """Messages that should have come and were lost, as it says, or that this bus did not take,
+        by type in the space."""
         self.untold: Counter[str] = Counter()
         """Those of them that no receiver has been told of yet."""
         self.garbage = 0
         """Frames in its name that no link sends."""
+
+    def lose(self, type: str, count: int = 1) -> None:
+        """So many messages of a type of the space's, that should have come, are lost."""
+        if type in self.lost or len(self.lost) < TYPES:
+            self.lost[type] += count
+            self.untold[type] += count
 
     @property
     def round_trip(self) -> float | None:

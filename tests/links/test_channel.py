@@ -32,7 +32,7 @@ class Network:
         self.threads.add(threading.current_thread().name)
         head = wire.read_head(attachment)
         if head.seq:
-            self.frames.append((key.rpartition("/event/")[2], head.seq, len(payload)))
+            self.frames.append((key.rpartition("/")[2], head.seq, len(payload)))
         elif key.endswith("lost"):
             self.lost |= dict(msgspec.msgpack.decode(head.body)[0])
 
@@ -55,8 +55,8 @@ def channel(
     )
 
 
-def send(channel: Channel, type: str, size: int = 400) -> None:
-    channel.send(wire.EVENT, type, b"\x90", bytes(size))
+def send(channel: Channel, type: str, size: int = 400, lane: str = wire.EVENT) -> None:
+    channel.send(lane, type, b"\x90", bytes(size))
 
 
 def test_no_more_than_the_window_is_under_way() -> None:
@@ -72,17 +72,18 @@ def test_no_more_than_the_window_is_under_way() -> None:
     assert made.waiting_bytes == 0
 
 
+@pytest.mark.parametrize("lane", [wire.EVENT, wire.SEND])
 @pytest.mark.parametrize(
     ("congestion", "kept"), [("drop_newest", ["t0", "t1", "t2", "t3"]),
                              ("drop_oldest", ["t0", "t1", "t6", "t7"])]
 )  # fmt: skip
 def test_what_finds_no_space_is_dropped_and_counted_and_the_peer_is_told(
-    congestion: Congestion, kept: list[str]
+    congestion: Congestion, kept: list[str], lane: str
 ) -> None:
     network = Network()
     made = channel(network, buffer=1000, congestion=congestion)
     for i in range(8):
-        send(made, f"t{i}")
+        send(made, f"t{i}", lane=lane)
     for seq in (2, 4):
         made.acknowledge(seq)
     assert [type for type, _, _ in network.frames] == kept
@@ -90,7 +91,7 @@ def test_what_finds_no_space_is_dropped_and_counted_and_the_peer_is_told(
     assert network.lost == dict(made.lost)
 
 
-def test_what_is_no_event_is_not_dropped() -> None:
+def test_what_somebody_waits_for_is_not_dropped() -> None:
     network = Network()
     made = channel(network, buffer=500)
     for _ in range(6):

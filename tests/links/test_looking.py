@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 import shmbus
 from shmbus.links.config import LinkConfig
 from shmbus.links.node import Node
