@@ -7,24 +7,26 @@
 N sites with M endpoints each, of which each subscribes to two patterns that others share and
 handles one type of its own; all is exported and imported. Measured here, by the very functions that
 links call: the bytes of tables and of changes, the CPU time to make, read and look through them,
-and the memory that they take; and by a bus, what a pattern more costs it. Modelled from that: what
-links announce when all sites come up at once and when endpoints come and go, what each link holds,
-and how long it takes until all know all (a link is a queue that does one thing at a time), and
-until all know one endpoint more.
+and the memory that they take; and by a bus, what it costs to look at it, and a pattern more.
+Modelled from that: what links announce when all sites come up at once and when endpoints come and
+go, what each link holds, and how long it takes until all know all (a link is a queue that does one
+thing at a time), and until all know one endpoint more.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import json
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
 import psutil
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -34,10 +36,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import plot
 
 import shmbus
+from shmbus.endpoint.attach import attach_as
 from shmbus.links import keys, wire
+from shmbus.links.config import LinkConfig
+from shmbus.links.confirmed import confirms
 from shmbus.links.node import COALESCED, Hello
 from shmbus.links.rules import Rules
-from shmbus.links.tables import Away, Change, Incoming, Table, Wanted
+from shmbus.links.tables import Away, Incoming, Outgoing, Table, Wanted, announced
+from shmbus.links.tables import Change as TableChange
+from shmbus.links.wanting import Want
+from shmbus.shared import sites
+from shmbus.shared.patterns import Interest
 
 SITES = (3, 30, 300)
 ENDPOINTS = (10, 30, 100, 300, 1000)
@@ -67,12 +76,18 @@ class Costs:
     """Of memory, for each endpoint that a peer was told of."""
     known_bytes: float
     """Of memory, for each endpoint that a peer told of."""
+    see: float
+    """To look what is on the bus, for each endpoint of its own,"""
+    see_note: float
+    """and for each of other sites that is noted there."""
     make: float
-    """To make and encode a table, for each endpoint in it."""
+    """To make a table, for each endpoint in it."""
+    differ: float
+    """To find what is other in it for one peer, likewise."""
     read: float
-    """To decode, check and keep a table, for each endpoint in it."""
+    """To encode, decode, check and keep a table, likewise."""
     look: float
-    """To look which patterns are wanted, for each endpoint that is known."""
+    """To look what is wanted and what is to be noted, for each endpoint that is known."""
     frame: float
     """To send or take a frame, whatever is in it."""
     pattern: float
@@ -114,75 +129,138 @@ def memory(make: Callable[[], object]) -> int:
     return after - before
 
 
-def patterns_of(rules: Rules, tables: Iterable[Incoming]) -> set[str]:
-    """What a link handles on its bus."""
-    return {
-        pattern
-        for incoming in tables
-        for wanted in incoming.wants()
-        if wanted.role == "handle"
-        for pattern in rules.offered(wanted.pattern)
-    }
+@dataclass(frozen=True)
+class OfBus:
+    """What a bus was measured to take, for each: seconds, bytes."""
+
+    see: float
+    see_note: float
+    pattern: float
+    pattern_bytes: float
+    info: shmbus.EndpointInfo
+    """One of its endpoints."""
 
 
-def of_a_bus(count: int) -> tuple[float, float]:
-    """Seconds and bytes for each pattern that an endpoint adds."""
-    process = psutil.Process()
-    with shmbus.serve(f"link-scale-{process.pid}") as bus, bus.attach("link") as link:
+def of_a_bus(count: int) -> OfBus:
+    """With a few endpoints, and so many notes and patterns of a link."""
+    process, ends = psutil.Process(), 16
+    small = shmbus.Settings(in_bytes=4096, out_bytes=4096, reply_bytes=4096)
+    with contextlib.ExitStack() as stack:
+        bus = stack.enter_context(shmbus.serve(f"link-scale-{process.pid}"))
+        for number in range(ends):
+            worker = stack.enter_context(bus.attach(f"worker-{number}", settings=small))
+            for wanted in endpoint(0, number).wants[:-1]:
+                worker.subscribe(wanted.pattern, lambda message: None)
+            worker.handle(f"site0.worker{number}.do", lambda message: None)
+        link = stack.enter_context(attach_as("@link", bus.name))
+        bus.endpoints()
+        see = cpu(bus.endpoints) / ends
         link.handle("warm.up", lambda message: None)
         before, start = process.memory_info().rss, time.perf_counter()
         for number in range(count):
-            link.handle(f"site.worker{number}.do", lambda message: None)
+            link.handle(f"site1.worker{number}.do", lambda message: None)
         took = time.perf_counter() - start
-        return took / count, (process.memory_info().rss - before) / count
+        grown = process.memory_info().rss - before
+        own = cpu(bus.endpoints)
+        site = sites.SiteNote(site="paris", space="lan", run="0" * 16, state="up", since=1.0)
+        link._note(site.key, sites.encode(site))
+        for number in range(count):
+            note = noted(endpoint(1, number))
+            link._note(note.key, sites.encode(note))
+        see_note = max(0.0, cpu(bus.endpoints) - own) / count
+        assert len(bus.endpoints()) == ends + 1 + count
+        return OfBus(see, see_note, took / count, grown / count, bus.endpoints()[0])
+
+
+def noted(away: Away) -> sites.EndpointNote:
+    """As a link notes it."""
+    return sites.EndpointNote(
+        name=away.name,
+        site="paris",
+        pid=away.pid,
+        host=away.host,
+        since=1.0,
+        interests=tuple(
+            sites.Wish(w.pattern, w.role, w.group, w.key, w.history, w.method) for w in away.wants
+        ),
+    )
+
+
+def looked(rules: Rules, config: LinkConfig, table: Incoming) -> object:
+    """What a link does with what it knows whenever that has changed: what to subscribe to and what
+    to handle, and what to note."""
+    handled = {
+        pattern
+        for wanted in table.wants()
+        if wanted.role == "handle"
+        for pattern in rules.offered(wanted.pattern)
+        if not config.confirms(pattern)
+    }
+    subscribed = {
+        Want(pattern)
+        for wanted in table.wants()
+        if wanted.role == "subscribe"
+        for pattern in rules.offered(wanted.pattern)
+        if not confirms(config, msgspec.structs.replace(wanted, pattern=pattern))
+    }
+    notes = {note.key: note for note in map(noted, table.endpoints.values())}
+    return handled, subscribed, notes
 
 
 def measure(count: int) -> Costs:
     """By tables of so many endpoints."""
-    rules = Rules([">"], [">"])
+    rules, config = Rules([">"], [">"]), LinkConfig(site="berlin", scout=True)
     run, hello = wire.new_run(), wire.Reader(Hello)
-    big, empty = table(count), Table(1)
     outbox = keys.Outbox("lan", "berlin", "paris")
+    bus = of_a_bus(min(count, 500))
+    infos = [
+        msgspec.structs.replace(
+            bus.info,
+            name=away.name,
+            pid=away.pid,
+            interests=tuple(
+                Interest(endpoint=away.name, pattern=wanted.pattern, role=wanted.role)
+                for wanted in away.wants
+            ),
+        )
+        for away in table(count).endpoints
+    ]
 
     def encoded(one: Table) -> bytes:
         return wire.head(run, run, 0, wire.packed(Hello(one, True, 0)))
 
-    def made() -> bytes:
-        """As for a peer that is met."""
-        for each in big.endpoints:
-            for wanted in each.wants:
-                rules.wanted(wanted.pattern)
-        return encoded(table(count))
-
     def read() -> Incoming:
         incoming = Incoming()
-        body = wire.read_head(frame).body
-        incoming.set(hello.read(body).table)
+        incoming.set(hello.read(wire.read_head(encoded(table_of_all)).body).table)
         return incoming
 
-    frame = encoded(big)
-    change = wire.head(run, run, 0, wire.packed(Change(2, (endpoint(1, count),), ())))
-    known = [read()]
-    small = encoded(empty)
+    outgoing = Outgoing()
+    outgoing.update(announced(rules, infos))
+    table_of_all = outgoing.table()
+    again = announced(rules, infos)
+    change = wire.head(run, run, 0, wire.packed(TableChange(2, (endpoint(1, count),), ())))
+    known, empty = read(), encoded(Table(1))
 
     def thousand_frames() -> None:
         for _ in range(1000):
             outbox.key(wire.CONTROL, "change")
-            encoded(empty)
-            hello.read(wire.read_head(small).body)
+            encoded(Table(1))
+            hello.read(wire.read_head(empty).body)
 
-    pattern, pattern_bytes = of_a_bus(min(count, 500))
     return Costs(
-        table_bytes=(len(frame) - len(small)) / count,
+        table_bytes=(len(encoded(table_of_all)) - len(empty)) / count,
         change_bytes=len(change) + FRAME,
-        told_bytes=memory(lambda: {each.name: each for each in table(count).endpoints}) / count,
+        told_bytes=memory(lambda: announced(rules, infos)) / count,
         known_bytes=memory(read) / count,
-        make=cpu(made) / count,
+        see=bus.see,
+        see_note=bus.see_note,
+        make=cpu(lambda: announced(rules, infos)) / count,
+        differ=cpu(lambda: outgoing.update(again)) / count,
         read=cpu(read) / count,
-        look=cpu(lambda: patterns_of(rules, known)) / count,
+        look=cpu(lambda: looked(rules, config, known)) / count,
         frame=cpu(thousand_frames) / 1000,
-        pattern=pattern,
-        pattern_bytes=pattern_bytes,
+        pattern=bus.pattern,
+        pattern_bytes=bus.pattern_bytes,
     )
 
 
@@ -199,7 +277,8 @@ class Scaled:
     churn_rate: float
     """Bytes a second that each link sends after that: an endpoint lives an hour."""
     churn_cpu: float
-    """CPU seconds a second for that."""
+    """CPU seconds a second for that, and for its notes of other sites, which it looks through each
+    second."""
     link_bytes: float
     """Memory of each link, without messages that wait."""
     all_known: float
@@ -213,40 +292,66 @@ def table_frame(costs: Costs, endpoints: int) -> float:
 
 
 def change_cpu(costs: Costs, sites: int, endpoints: int) -> tuple[float, float]:
-    """CPU seconds to tell all peers of one change, and to take it."""
-    telling = costs.make * endpoints + (sites - 1) * costs.frame
-    taking = costs.frame + costs.look * endpoints
-    return telling, taking
+    """CPU seconds to tell all peers of one change of this bus, and to take one of another."""
+    peers = sites - 1
+    seeing = (costs.see + costs.make) * endpoints + costs.see_note * peers * endpoints
+    telling = seeing + peers * (costs.differ * endpoints + costs.frame)
+    return telling, costs.frame + costs.look * peers * endpoints
 
 
-def converge(costs: Costs, sites: int, endpoints: int) -> float:
-    """Seconds until all links know all tables, when all come up at once and tell each other. Each
-    sends its table to each peer, and again to those that had not known it when they sent theirs."""
-    make = costs.make * endpoints
-    read = costs.read * endpoints + costs.look * endpoints + costs.frame
-    size = table_frame(costs, endpoints)
-    busy = [make] * sites  # until when each link is at work
-    sent = [make] * sites  # until when its network is
-    arrivals: list[tuple[float, int, int, bool]] = []
+class Joining:
+    """All sites come up at once and tell each other their tables: each to each, and again to those
+    that had not known it when they sent theirs."""
 
-    def send(source: int, target: int, known: bool) -> None:
-        busy[source] += costs.frame
-        sent[source] = max(sent[source], busy[source]) + size / NETWORK
-        heapq.heappush(arrivals, (sent[source] + ROUND_TRIP / 2, source, target, known))
+    def __init__(self, costs: Costs, sites: int, endpoints: int) -> None:
+        self._costs, self._sites, self._endpoints = costs, sites, endpoints
+        self._size = table_frame(costs, endpoints)
+        self._events: list[tuple[float, int, int, bool]] = []
+        """When, at which link; what has come from whom, or (-1) that it has nothing to do."""
+        self._queues: list[list[tuple[int, bool]]] = [[] for _ in range(sites)]
+        self._known: list[set[int]] = [set() for _ in range(sites)]
+        self._working = [False] * sites
+        self._sent = [0.0] * sites  # until when its network is busy
 
-    for source in range(sites):
-        for target in range(sites):
-            if source != target:
-                send(source, target, False)
-    last = 0.0
-    while arrivals:
-        at, source, target, known = heapq.heappop(arrivals)
-        busy[target] = max(at, busy[target]) + read
-        last = max(last, busy[target])
-        if not known:
-            send(target, source, True)
-    distinct = (sites - 1) * endpoints
-    return last + distinct * costs.pattern
+    def seconds(self) -> float:
+        """Until each knows all."""
+        make = (self._costs.see + self._costs.make) * self._endpoints
+        for source in range(self._sites):
+            for other in range(self._sites):
+                if source != other:
+                    self._send(make, source, other, False)
+        done = 0.0
+        while self._events:
+            at, link, source, known = heapq.heappop(self._events)
+            if source < 0:
+                self._working[link] = False
+                if len(self._known[link]) == self._sites - 1:
+                    done = max(done, at)
+            else:
+                self._queues[link].append((source, known))
+            if self._queues[link] and not self._working[link]:
+                self._work(at, link)
+        return done
+
+    def _send(self, at: float, source: int, target: int, known: bool) -> None:
+        self._sent[source] = max(self._sent[source], at) + self._size / NETWORK
+        there = self._sent[source] + ROUND_TRIP / 2
+        heapq.heappush(self._events, (there, target, source, known))
+
+    def _work(self, at: float, link: int) -> None:
+        """On all that has come; then it looks at what it knows once."""
+        came, costs = self._queues[link], self._costs
+        self._queues[link] = []
+        new = {source for source, _ in came} - self._known[link]
+        self._known[link] |= new
+        taking = (costs.read * self._endpoints + costs.frame) * len(came)
+        looking = costs.look * self._endpoints * len(self._known[link])
+        at += taking + looking + costs.pattern * self._endpoints * len(new)
+        for source, known in came:
+            if not known:
+                self._send(at, link, source, True)
+        self._working[link] = True
+        heapq.heappush(self._events, (at, link, -1, True))
 
 
 def scale(costs: Costs, sites: int, endpoints: int) -> Scaled:
@@ -259,11 +364,11 @@ def scale(costs: Costs, sites: int, endpoints: int) -> Scaled:
         patterns=distinct,
         start_bytes=2 * peers * table_frame(costs, endpoints),
         churn_rate=changes * peers * costs.change_bytes,
-        churn_cpu=changes * (telling + peers * taking),
-        link_bytes=costs.told_bytes * endpoints
+        churn_cpu=changes * (telling + peers * taking) + costs.look * peers * endpoints,
+        link_bytes=costs.told_bytes * endpoints  # all peers share it
         + peers * (costs.known_bytes * endpoints + TRANSPORT)
         + distinct * costs.pattern_bytes,
-        all_known=converge(costs, sites, endpoints),
+        all_known=Joining(costs, sites, endpoints).seconds(),
         one_known=COALESCED + telling + ROUND_TRIP / 2 + taking + costs.pattern,
     )
 
