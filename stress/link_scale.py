@@ -167,9 +167,9 @@ def of_a_bus(count: int) -> OfBus:
         for number in range(count):
             note = noted(endpoint(1, number))
             link._note(note.key, sites.encode(note))
-        see_note = max(0.0, cpu(bus.endpoints) - own) / count
+        see_note = max(1e-9, cpu(bus.endpoints) - own) / count
         assert len(bus.endpoints()) == ends + 1 + count
-        return OfBus(see, see_note, took / count, grown / count, bus.endpoints()[0])
+        return OfBus(see, see_note, took / count, max(grown, 1) / count, bus.endpoints()[0])
 
 
 def noted(away: Away) -> sites.EndpointNote:
