@@ -237,6 +237,8 @@ class Holding:
 
     async def _hold(self, group: str, message: Message) -> None:
         id = identity(message.source, message.sent_ns, group)
+        if id in self._held:
+            return  # it has come by another pattern of that group as well
         held = self._held[id] = _Held(message, group)
         try:
             self._send(id, held)

@@ -91,6 +91,22 @@ def test_events_for_a_group_come_to_one_member_and_others_as_ever(stage: Stage) 
     there.await_all(200)
 
 
+def test_members_of_a_group_whose_patterns_overlap_get_each_event_once(stage: Stage) -> None:
+    berlin, paris = stage.sites("berlin", "paris")
+    mesh(berlin, paris, **CONFIRMED)
+    meet(berlin, paris)
+    here, came = berlin.attach("here"), list[object]()
+    for pattern in ("job.*.new", "job.big.*", "job.>"):
+        there = Receiver(paris)
+        there.came = came
+        there.join(pattern, "workers")
+        await_link(berlin, pattern.replace("*", "x").replace(">", "y"), "subscribe")
+    for n in range(100):  # more than are held at a time
+        here.publish("job.big.new", n)
+    eventually(lambda: len(came) >= 100, "all have come")
+    assert sorted(came, key=repr) == sorted(range(100), key=repr)
+
+
 def test_requests_of_such_types_are_answered(stage: Stage) -> None:
     berlin, paris = stage.sites("berlin", "paris")
     mesh(berlin, paris, **CONFIRMED)
