@@ -12,14 +12,14 @@ import logging
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
 import msgspec
 
 from shmbus.aio.line import NO_LINE
 from shmbus.aio.posting import EVENT as KIND
 from shmbus.aio.threads import in_thread
-from shmbus.endpoint._kernel import Encoded, Message, Origin, ways
+from shmbus.endpoint._kernel import Encoded, LoopIteration, Message, Origin, ways
 from shmbus.errors import BusError, Disconnected
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.frames import Bytes
@@ -39,6 +39,9 @@ log = logging.getLogger("shmbus")
 
 MOST = 48 << 10
 """Bytes of payloads after which a frame leaves, at the latest."""
+
+AGAIN = 0.5
+"""Seconds until the next try where one has failed."""
 
 _PLANS = 4096  # types whose ways are remembered
 
@@ -157,6 +160,19 @@ class Leaving:
 
     async def _pump(self) -> None:
         iteration = self._node.endpoint.__aiter__()
+        while True:
+            try:
+                await self._pass_on(iteration)
+            except StopAsyncIteration:
+                return
+            except Disconnected as why:
+                self._node.end(why)
+                return
+            except Exception as why:  # such as a large payload that there is no memory to look at
+                log.error("link %s: an event cannot be passed on: %r", self._node.config.site, why)
+                await asyncio.sleep(AGAIN)
+
+    async def _pass_on(self, iteration: LoopIteration) -> NoReturn:
         take, add = iteration.take, self._add
         while True:
             while (message := take()) is not None:
@@ -164,13 +180,7 @@ class Leaving:
             self.flush()
             for peer in [p for p in self._gathered if p.channel.full]:
                 await peer.channel.space()
-            try:
-                add(await iteration.__anext__())
-            except StopAsyncIteration:
-                return
-            except Disconnected as why:
-                self._node.end(why)
-                return
+            add(await iteration.__anext__())
 
     def _add(self, message: Message) -> None:
         bits, groups, data = message._passing()
@@ -189,7 +199,8 @@ class Leaving:
     def _find(
         self, type: str, source: str, bits: int, groups: tuple[str, ...]
     ) -> list[tuple[_Gathered, _Kind]]:
-        if not bits & _IS_EVENT:
+        form = wire.FORMAT_OF.get(bits & wire.FORMAT_BITS)
+        if not bits & _IS_EVENT or form is None:  # of a payload that cannot be
             return []
         key = type, bool(bits & _IS_PLAIN), groups
         plan = self._plans.get(key)
@@ -197,7 +208,6 @@ class Leaving:
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
             plan = self._plans[key] = self._plan(*key)
-        form = wire.FORMAT_OF[bits & wire.FORMAT_BITS]
         way = (RETAIN if bits & _RETAIN else 0) | (URGENT if bits & _URGENT else 0)
         return [
             (gathered, _Kind(there, source, form, targets, way))

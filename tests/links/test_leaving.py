@@ -1,0 +1,60 @@
+"""Events that leave a bus, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import shmbus
+from shmbus.aio.line import NO_LINE
+from shmbus.aio.posting import EVENT
+from shmbus.links import keys, wire
+from shmbus.links.channel import Channel
+from shmbus.links.config import LinkConfig
+from shmbus.links.events import Leaving
+from shmbus.links.node import Node
+from shmbus.links.peer import Peer
+from shmbus.links.rules import Rules
+from shmbus.links.tables import Away, Table, Wanted
+from shmbus.shared.layout import RecordFlag
+from shmbus.testing import run_async
+
+RUN = "0" * 16
+ALL = Table(0, (Away("reader", 1, "paris", (Wanted("subscribe", ">"),)),))
+
+
+class Paris(Peer):
+    """A peer that wants all, and what is sent there."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        outbox = keys.Outbox("space", "berlin", "paris")
+        settings: Any = {"window": 1000, "buffer": 1000, "congestion": "drop_newest"}
+        channel = Channel(outbox, RUN, RUN, lambda key, *_: self.sent.append(key), **settings)
+        super().__init__("paris", RUN, Rules([">"], [">"]), channel)
+        self.table.set(ALL)
+        self.up = True
+
+
+def test_an_endpoint_that_writes_garbage_keeps_no_event_of_others_from_leaving(
+    bus: shmbus.Bus,
+) -> None:
+    @run_async
+    async def main() -> None:
+        paris = Paris()
+        node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), RUN)
+        await node.attach()
+        node._known["paris"] = paris
+        await node.endpoint.subscribe("job.*")
+        leaving = Leaving(node)
+        leaving.begin()
+        async with shmbus.aio.attach(bus.name, name="writer") as writer:
+            flags = int(RecordFlag.NONE | RecordFlag.FRAMED)
+            writer._looped.post(EVENT, flags, "job.bad", b"payload", NO_LINE)
+            await writer.publish("job.good")
+            while not paris.sent:
+                await asyncio.sleep(0)
+        (sent,) = paris.sent
+        assert sent.endswith(f"{wire.EVENT}/job/good")
+        leaving.close()
+        await node.close()
