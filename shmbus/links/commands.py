@@ -81,7 +81,10 @@ class Commands:
         """A frame of the lane of commands. `type`: in the names of the space. Raises `Garbage`."""
         command = _command.read(body)
         assert isinstance(command, Command)
-        payload = peer.payload(command.source, command.sent_ns, command.flags, data)
+        lost = peer.untold.pop(type, 0)
+        payload = peer.payload(command.source, command.sent_ns, command.flags, data, lost=lost)
+        peer.received += 1
+        peer.received_bytes += len(data)
         here = peer.rules.inward(type)
         if here is None:
             peer.lose(type)

@@ -102,6 +102,7 @@ class Handling:
     def _changed(self, _: Peer) -> None:
         """What endpoints of a site handle may be other now."""
         self._behind = True
+        self._node.unsettled.add(self)
         if self._following is None or self._following.done():
             self._following = self._loop.create_task(self._follow())
 
@@ -121,6 +122,7 @@ class Handling:
                 log.debug("link %s: %s", self._node.config.site, why)
                 await asyncio.sleep(AGAIN)
                 self._behind = True
+        self._node.settled(self)
 
     def _wanted(self) -> set[str]:
         return {

@@ -7,7 +7,7 @@ import atexit
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -70,10 +70,9 @@ class Link:
         """Itself, and the other sites, at this moment. Raises `LinkClosed`."""
         return self._call(lambda node: node.status())
 
-    def ping(self, site: str) -> float | None:
-        """Seconds to this site and back; None: not measured yet. Raises `NoSuchSite`,
-        `LinkClosed`."""
-        return self._call(lambda node: node.peer(site).round_trip)
+    def ping(self, site: str) -> float:
+        """Seconds to this site and back, measured now. Raises `NoSuchSite`, `LinkClosed`."""
+        return self._await(lambda node: node.ping(site))
 
     @property
     def closed(self) -> bool:
@@ -146,14 +145,18 @@ class Link:
 
     def _call(self, function: Callable[[Node], T]) -> T:
         """What it returns, called in the loop. Raises `LinkClosed`."""
+
+        async def call(node: Node) -> T:
+            return function(node)
+
+        return self._await(call)
+
+    def _await(self, function: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
+        """Likewise, where that is to be awaited."""
         loop, node = self._loop, self._node
         if loop is None or node is None:
             raise self._closed()
-
-        async def call() -> T:
-            return function(node)
-
-        calling = call()
+        calling = function(node)
         try:
             return asyncio.run_coroutine_threadsafe(calling, loop).result(CLOSING)
         except (RuntimeError, concurrent.futures.CancelledError):
@@ -169,11 +172,11 @@ async def _open(node: Node) -> None:
     """Join the space with all that a link does."""
     await node.attach()
     Notes(node)
-    pings = ping_peers(node)
+    ping_peers(node)
     handling = Handling(node)
     Events(node)
     Confirmed(node, handling.answer)
-    on_bus.serve(node.endpoint, node.status, lambda site: pings.ping(node.peer(site)))
+    on_bus.serve(node.endpoint, node.status, node.ping)
     await node.join()
 
 

@@ -134,7 +134,11 @@ class Node:
         self.on_heard: list[Callable[[Peer], None]] = []
         """Called when messages of a peer have come, once for many."""
         self.on_settled: list[Callable[[], None]] = []
-        """Called when what the peers want is subscribed to."""
+        """Called when what the peers want is subscribed to, and what they handle is handled."""
+        self.unsettled: set[object] = set()
+        """What is still to be done for that."""
+        self.ping_peer: Callable[[Peer], Awaitable[float | None]]
+        """Seconds to it and back; None: it has gone."""
         self._known: dict[str, Peer] = {}  # those that are not there at the moment, too
         self._unacknowledged: set[Peer] = set()
         self._acknowledging: asyncio.TimerHandle | None = None
@@ -349,8 +353,11 @@ class Node:
         for wants in self.on_wants:
             wants(peer)
 
-    def settled(self) -> None:
-        """What the peers want is subscribed to."""
+    def settled(self, what: object) -> None:
+        """This is done of what the peers want."""
+        self.unsettled.discard(what)
+        if self.unsettled:
+            return
         for settled in self.on_settled:
             settled()
         for peer in self.peers.values():
@@ -417,6 +424,8 @@ class Node:
 
     def nearest(self, sites: list[Peer]) -> list[Peer]:
         """The same, the nearest first."""
+        if len(sites) < 2:
+            return sites
         return sorted(sites, key=lambda p: (p.clock.round_trip_ns, p.site))
 
     def sites_for(self, type: str) -> list[Peer]:
@@ -444,6 +453,12 @@ class Node:
             there = tuple(sorted(p.site for p in self.peers.values() if p.up))
             raise NoSuchSite(space=self.config.space, site=site, there=there)
         return peer
+
+    async def ping(self, site: str) -> float:
+        """Seconds to it and back, measured now. Raises `NoSuchSite`."""
+        while (took := await self.ping_peer(self.peer(site))) is None:
+            pass  # it has gone, or is there anew
+        return took
 
     # What this bus wants ---------------------------------------------------------------------
 

@@ -75,13 +75,19 @@ class Peer:
         return (wanted for wanted in self.missing.wants() if wanted.group is None)
 
     def payload(
-        self, source: str, sent_ns: int, flags: int, data: bytes, group: str = ""
+        self,
+        source: str,
+        sent_ns: int,
+        flags: int,
+        data: bytes,
+        group: str = "",
+        lost: int = 0,
     ) -> Encoded:
         """What an endpoint there has sent when its clock showed `sent_ns`, for this bus; with a
-        `group`, for a member of that. Raises `Garbage`."""
+        `group`, for a member of that. `lost`: how many of its type before it. Raises `Garbage`."""
         here, error = self.clock.here(sent_ns, monotonic_ns())
         try:
-            origin = Origin(source, self.site, here, error, sent_ns, 0)
+            origin = Origin(source, self.site, here, error, sent_ns, min(lost, 2**32 - 1))
             return Encoded(flags, data, origin, group)
         except ValueError as why:
             raise Garbage(f"payload: {why}") from None

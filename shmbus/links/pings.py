@@ -27,7 +27,7 @@ class Pings:
         self, peers: Callable[[], Iterable[Peer]], loop: asyncio.AbstractEventLoop
     ) -> None:
         self._peers, self._loop = peers, loop
-        self._waiting: dict[Peer, list[asyncio.Future[int]]] = {}
+        self._waiting: dict[Peer, list[asyncio.Future[int | None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def came(self, peer: Peer) -> None:
@@ -39,7 +39,8 @@ class Pings:
     def gone(self, peer: Peer) -> None:
         """It is not any more."""
         for future in self._waiting.pop(peer, ()):
-            future.cancel()
+            if not future.done():
+                future.set_result(None)
 
     def heard(self, peer: Peer) -> None:
         """A message has come from it, or was confirmed there."""
@@ -61,12 +62,13 @@ class Pings:
         if peer.clock.due(came_ns):
             self._send(peer)
 
-    async def ping(self, peer: Peer) -> float:
-        """Ping it now: how many seconds it takes to there and back."""
-        future: asyncio.Future[int] = self._loop.create_future()
+    async def ping(self, peer: Peer) -> float | None:
+        """Ping it now: how many seconds it takes to there and back; None: it has gone."""
+        future: asyncio.Future[int | None] = self._loop.create_future()
         self._waiting.setdefault(peer, []).append(future)
         self._send(peer)
-        return await future / 1e9
+        round_trip = await future
+        return None if round_trip is None else round_trip / 1e9
 
     def end(self) -> None:
         """The link ends."""
@@ -103,6 +105,7 @@ def ping_peers(node: Node) -> Pings:
     node.told[PONG] = lambda peer, _, body, __: pings.take_pong(
         peer, _pong.read(body), monotonic_ns()
     )
+    node.ping_peer = pings.ping
     node.on_up.append(pings.came)
     node.on_down.append(lambda peer, _: pings.gone(peer))
     node.on_heard.append(pings.heard)

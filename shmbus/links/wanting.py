@@ -42,6 +42,7 @@ class Wanting:
     def look(self) -> None:
         """What others want has changed."""
         self._again = True
+        self._node.unsettled.add(self)
         if self._working is None or self._working.done():
             self._working = asyncio.get_running_loop().create_task(self._work())
 
@@ -76,7 +77,7 @@ class Wanting:
                 subscription = self._there.pop(want)
                 if subscription is not None:
                     await subscription.close()
-        self._node.settled()
+        self._node.settled(self)
 
     async def _subscribe(self, want: Want) -> None:
         try:

@@ -193,6 +193,19 @@ async def test_where_nobody_has_begun_it_the_next_site_is_asked(
 
 
 @run_async_test
+async def test_what_may_have_been_begun_is_asked_of_no_other_site() -> None:
+    near, far = Site("near"), Site("far")
+    link = asking(near, far)
+    errand = ask(link)
+    link.take(*failure(near, errors.EndpointDied(type="x.a.b", endpoint="worker")))
+    failed = errand.message.failed
+    assert isinstance(failed, errors.EndpointDied)
+    assert failed.endpoint == "worker@near"
+    assert not far.got
+    link.end()
+
+
+@run_async_test
 async def test_an_error_keeps_its_class_and_says_where_it_was() -> None:
     site, other = Site("paris"), Site("unasked")
     link = asking(site, other)

@@ -61,12 +61,13 @@ def test_who_asks_how_far_it_is_gets_the_round_trip() -> None:
         asked = asyncio.create_task(pings.ping(site))
         await asyncio.sleep(0)
         site.answer(pings)
-        assert 0 < await asked < 60
+        took = await asked
+        assert took is not None
+        assert 0 < took < 60
         gone = asyncio.create_task(pings.ping(site))
         await asyncio.sleep(0)
         pings.gone(site)
-        with pytest.raises(asyncio.CancelledError):
-            await gone
+        assert await gone is None
         pings.end()
 
     run_async(main)

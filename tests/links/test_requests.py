@@ -325,6 +325,28 @@ def eventually_no_route(asker: shmbus.Endpoint) -> None:
             continue
 
 
+def test_who_is_told_that_a_site_is_up_can_ask_it_at_once(stage: Stage) -> None:
+    here, there = stage.sites("here", "there")
+    asker, worker = here.attach("asker"), there.attach("worker")
+    types = [f"echo.{number}" for number in range(50)]  # for which a link needs its time
+    for type in types:
+        worker.handle(type, lambda message: message.payload)
+    worker.start()
+    asker.subscribe("$bus.link.up")
+    mesh(here, there)
+    up = asker.receive(60)
+    assert up is not None
+    assert up.payload["site"] == "there"
+    assert [asker.request(type, type).payload for type in types] == types
+
+
+def test_how_far_a_site_is_is_measured_when_it_is_asked(pair: Pair, tidy: None) -> None:
+    assert pair.here.link is not None
+    assert 0 < pair.here.link.ping("there") < 60
+    with pytest.raises(errors.NoSuchSite):
+        pair.here.link.ping("nowhere")
+
+
 # Replies in parts ---------------------------------------------------------------------------------
 
 
