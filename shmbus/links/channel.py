@@ -11,6 +11,7 @@ needed: a peer that takes nothing stalls that, and not the loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import Counter, deque
@@ -20,6 +21,8 @@ from typing import Literal, NamedTuple
 from shmbus.shared.frames import Bytes
 
 from . import keys, wire
+
+log = logging.getLogger("shmbus")
 
 Put = Callable[[str, bytes, Bytes], None]
 Congestion = Literal["drop_newest", "drop_oldest", "block"]
@@ -271,7 +274,10 @@ class _Sender:
 
     def _run(self) -> None:
         while (frame := self._frames.get()) is not None:
-            if self._done >= self._dropped:
-                self._put(*frame)
+            try:
+                if self._done >= self._dropped:
+                    self._put(*frame)
+            except Exception:  # a mistake of ours: that one is missing there, and counted
+                log.exception("a frame to %s is not sent", threading.current_thread().name)
             self._done += 1
             del frame  # a large payload is of a pool, and is held until then

@@ -407,8 +407,12 @@ class Coming:
     async def _is_new(self, came: _Came) -> bool:
         """Whether a value that was kept elsewhere is newer than what this bus keeps of its type."""
         endpoint, origin = self._node.endpoint, came.origin
-        look = partial(endpoint.bus.retained, came.type)
-        kept = await in_thread(endpoint.name, "looking", look)
+        try:
+            look = partial(endpoint.bus.retained, came.type)
+            kept = await in_thread(endpoint.name, "looking", look)
+        except BusError as why:
+            self._refuse(came, why)
+            return False
         source = f"{origin.source}@{origin.site}"
         if any(v.source == source and v.stamp_ns >= origin.sent_there_ns for v in kept):
             return False

@@ -241,8 +241,11 @@ class Node:
             peer.tell(BYE, None)
             self._down(site, "closed")
         for call in self.on_close:
-            if (closing := call()) is not None:
-                await closing
+            try:
+                if (closing := call()) is not None:
+                    await closing
+            except BusError as why:
+                log.warning("link %s: %s", self.config.site, why)
         for peer in self._known.values():
             peer.channel.close()
         if hasattr(self, "_session"):
@@ -508,6 +511,8 @@ class Node:
             except wire.Garbage as why:
                 self.garbage += 1
                 log.debug("link %s: garbage at %s: %s", self.config.site, key, why)
+            except Exception:  # a mistake of ours, which shall not cost other frames
+                log.exception("link %s: the frame at %s is lost", self.config.site, key)
         for peer in list(self._unacknowledged):
             for heard in self.on_heard:
                 heard(peer)

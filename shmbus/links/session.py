@@ -41,6 +41,7 @@ _PLACES = re.compile(r" at /\S+:\d+\.|[\[\]]")
 """In zenoh's errors: where in its source they were raised."""
 
 _FIRST = 0.1  # seconds until the next try to open it; then double
+_FRAME = 512  # bytes of a frame besides its head and payload: objects of Python's
 _MOST = 256 << 20  # bytes that may wait for the loop: more only from who keeps to no window
 
 
@@ -190,8 +191,8 @@ class Session:
         """In a thread of zenoh's."""
         attachment = sample.attachment
         payload = sample.payload.to_bytes()
-        size = len(payload)
         head = b"" if attachment is None else attachment.to_bytes()
+        size = _size(head, payload)
         with self._lock:
             if self._waiting > _MOST:
                 self.overrun += 1
@@ -217,7 +218,7 @@ class Session:
         signs = [self._signs.popleft() for _ in range(len(self._signs))]
         frames = [self._frames.popleft() for _ in range(len(self._frames))]
         with self._lock:
-            self._waiting -= sum(len(payload) for _, _, payload in frames)
+            self._waiting -= sum(_size(head, payload) for _, head, payload in frames)
         if signs:
             self._on_signs(signs)
         if frames:
@@ -233,7 +234,10 @@ class Session:
                 # zenoh copies what it gets, and takes no views.
                 content = payload if isinstance(payload, bytes) else bytes(payload)
                 session.put(key, content, attachment=attachment, **self._block)
-            except self._zenoh.ZError as why:
+            except (
+                self._zenoh.ZError,
+                BufferError,
+            ) as why:  # a payload whose pool cannot be mapped
                 log.debug("frame %s not sent: %s", key, why)
 
     # Ending ----------------------------------------------------------------------------------
@@ -259,6 +263,11 @@ class Session:
                 self._declared.append(declare(self._session))
             else:
                 self._later.append(declare)
+
+
+def _size(head: bytes, payload: bytes) -> int:
+    """What a frame takes while it waits, roughly."""
+    return _FRAME + len(head) + len(payload)
 
 
 def _zenoh() -> Any:

@@ -1,0 +1,88 @@
+"""What goes wrong within a link costs as little as may be. Without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.links import keys, wire
+from shmbus.links.channel import DIRECT, Channel
+from shmbus.links.config import LinkConfig
+from shmbus.links.node import Node
+from shmbus.links.peer import Peer
+from shmbus.links.rules import Rules
+from shmbus.testing import eventually, run_async
+
+RUN, ITS = "0" * 16, "1" * 16
+SETTINGS: Any = {"window": 1 << 20, "buffer": 1 << 20, "congestion": "drop_newest"}
+
+
+def made(bus: shmbus.Bus) -> Node:
+    return Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), RUN)
+
+
+def test_a_frame_that_fails_costs_no_other(
+    bus: shmbus.Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "shmbus")
+
+    @run_async
+    async def main() -> None:
+        node, came = made(bus), list[str]()
+        there = keys.Outbox("default", "berlin", "paris")
+        channel = Channel(there, RUN, ITS, lambda *_: None, **SETTINGS)
+        node.peers["paris"] = Peer("paris", ITS, Rules([], []), channel)
+
+        def take(peer: Peer, type: str, body: msgspec.Raw, payload: bytes) -> None:
+            if type == "bad":
+                raise RuntimeError("a mistake")
+            came.append(type)
+
+        node.lanes[wire.EVENT] = take
+        outbox = keys.Outbox("default", "paris", "berlin")
+        node._on_frames(
+            [
+                (outbox.key(wire.EVENT, type), wire.head(ITS, RUN, seq, b"\xc0"), b"")
+                for seq, type in enumerate(("bad", "good"), 1)
+            ]
+        )
+        assert came == ["good"]
+        assert node._acknowledging is not None
+        await node.close()
+
+
+def test_a_link_leaves_the_others_whatever_fails_when_it_ends(bus: shmbus.Bus) -> None:
+    @run_async
+    async def main() -> None:
+        node, left = made(bus), asyncio.Event()
+
+        def fail() -> None:
+            raise errors.BusDown(bus=bus.name, reason="it has ended")
+
+        node.on_close += [fail, left.set]
+        await node.close()
+        assert left.is_set()
+
+
+def test_a_frame_that_a_thread_cannot_send_keeps_no_later_one_from_leaving(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent = list[str]()
+
+    def put(key: str, head: bytes, payload: Any) -> None:
+        if key.endswith("bad"):
+            raise RuntimeError("a mistake")
+        sent.append(key.rpartition("/")[2])
+
+    channel = Channel(keys.Outbox("default", "berlin", "paris"), RUN, ITS, put, **SETTINGS)
+    with caplog.at_level(logging.CRITICAL, "shmbus"):
+        for type in ("bad", "good"):
+            channel.send(wire.EVENT, type, b"\xc0", bytes(DIRECT))
+        eventually(lambda: sent == ["good"], "the other one has left")
+    channel.close()
