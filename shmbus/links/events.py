@@ -188,6 +188,8 @@ class Leaving:
         if alike != self._last:
             self._ways = self._find(*alike)
             self._last = alike
+        if groups and not self._ways:
+            message.nack(reason="no other site has a member of its group any more")
         sent = message.sent_ns
         for gathered, kind in self._ways:
             if gathered.kind is not kind or gathered.size > MOST:

@@ -8,6 +8,7 @@ from typing import Any
 import shmbus
 from shmbus.aio.line import NO_LINE
 from shmbus.aio.posting import EVENT
+from shmbus.events import Undeliverable
 from shmbus.links import keys, wire
 from shmbus.links.channel import Channel
 from shmbus.links.config import LinkConfig
@@ -17,7 +18,7 @@ from shmbus.links.peer import Peer
 from shmbus.links.rules import Rules
 from shmbus.links.tables import Away, Table, Wanted
 from shmbus.shared.layout import RecordFlag
-from shmbus.testing import run_async
+from shmbus.testing import Attach, run_async
 
 RUN = "0" * 16
 ALL = Table(0, (Away("reader", 1, "paris", (Wanted("subscribe", ">"),)),))
@@ -36,15 +37,21 @@ class Paris(Peer):
         self.up = True
 
 
+async def berlin(bus: shmbus.Bus, *peers: Peer) -> Node:
+    """A link that knows these."""
+    node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), RUN)
+    await node.attach()
+    node._known |= {peer.site: peer for peer in peers}
+    return node
+
+
 def test_an_endpoint_that_writes_garbage_keeps_no_event_of_others_from_leaving(
     bus: shmbus.Bus,
 ) -> None:
     @run_async
     async def main() -> None:
         paris = Paris()
-        node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), RUN)
-        await node.attach()
-        node._known["paris"] = paris
+        node = await berlin(bus, paris)
         await node.endpoint.subscribe("job.*")
         leaving = Leaving(node)
         leaving.begin()
@@ -56,5 +63,47 @@ def test_an_endpoint_that_writes_garbage_keeps_no_event_of_others_from_leaving(
                 await asyncio.sleep(0)
         (sent,) = paris.sent
         assert sent.endswith(f"{wire.EVENT}/job/good")
+        leaving.close()
+        await node.close()
+
+
+def test_an_event_of_a_group_that_no_other_site_has_any_more_goes_to_a_member_here(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    member = attach("member")
+
+    @run_async
+    async def main() -> None:
+        node = await berlin(bus, Paris())
+        await node.endpoint.subscribe("job", group="workers")
+        async with shmbus.aio.attach(bus.name, name="writer") as writer:
+            await writer.publish("job", 1)
+        member.subscribe("job", group="workers")
+        leaving = Leaving(node)
+        leaving.begin()
+        while (message := member.receive(0)) is None:
+            await asyncio.sleep(0)
+        assert message.payload == 1
+        leaving.close()
+        await node.close()
+
+
+def test_an_event_of_a_group_that_nobody_has_any_more_is_undeliverable(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    ear = attach("ear")
+    ear.subscribe("$bus.undeliverable", payload_type=Undeliverable)
+
+    @run_async
+    async def main() -> None:
+        node = await berlin(bus, Paris())
+        await node.endpoint.subscribe("job", group="workers")
+        leaving = Leaving(node)
+        leaving.begin()
+        async with shmbus.aio.attach(bus.name, name="writer") as writer:
+            await writer.publish("job", 1)
+            while (message := ear.receive(0)) is None:
+                await asyncio.sleep(0)
+        assert (message.payload.type, message.payload.source) == ("job", "writer")
         leaving.close()
         await node.close()
