@@ -25,6 +25,7 @@ from . import keys, wire
 log = logging.getLogger("shmbus")
 
 Put = Callable[[str, bytes, Bytes], None]
+Lost = Callable[[], object]
 Congestion = Literal["drop_newest", "drop_oldest", "block"]
 
 DIRECT = 64 << 10
@@ -47,6 +48,7 @@ class _Frame(NamedTuple):
     payload: Bytes
     messages: int
     size: int
+    lost: Lost | None
 
 
 class _Sent(NamedTuple):
@@ -56,6 +58,7 @@ class _Sent(NamedTuple):
     type: str
     messages: int
     size: int
+    lost: Lost | None
 
 
 class Channel:
@@ -103,11 +106,20 @@ class Channel:
         head = wire.head(self._run, self._to, 0, wire.packed(body))
         self._go(self._outbox.key(wire.CONTROL, what), head, b"")
 
-    def send(self, lane: str, type: str, body: bytes, payload: Bytes, messages: int = 1) -> None:
+    def send(
+        self,
+        lane: str,
+        type: str,
+        body: bytes,
+        payload: Bytes,
+        messages: int = 1,
+        lost: Lost | None = None,
+    ) -> None:
         """A frame of another lane, with so many messages. Events and commands that find no space in
-        the buffer are dropped, by `congestion`; all else is kept."""
+        the buffer are dropped, by `congestion`; all else is kept. `lost`: called when it has left
+        and is known not to have come."""
         size = len(payload) + len(body) + len(type) + _FRAME
-        frame = _Frame(lane, type, body, payload, messages, size)
+        frame = _Frame(lane, type, body, payload, messages, size, lost)
         if self._cut or not self._open:
             self._lose(frame)
         elif not self._waiting and self._fits(size):
@@ -159,7 +171,7 @@ class Channel:
 
     def _leave(self, frame: _Frame) -> None:
         self._seq += 1
-        self._sent.append(_Sent(self._seq, frame.type, frame.messages, frame.size))
+        self._sent.append(_Sent(self._seq, frame.type, frame.messages, frame.size, frame.lost))
         self.under_way += frame.size
         self.messages += frame.messages
         self.payload_bytes += len(frame.payload)
@@ -181,13 +193,18 @@ class Channel:
         """The peer has taken all frames up to this one, but those `missing`, from one to another,
         which will never come."""
         gaps = tuple(missing)
+        told = list[Lost]()
         while self._sent and self._sent[0].seq <= seq:
             sent = self._sent.popleft()
             self.under_way -= sent.size
             if any(first <= sent.seq <= last for first, last in gaps):
                 self.lost[sent.type] += sent.messages
                 self._untold[sent.type] += sent.messages
+                if sent.lost is not None:
+                    told.append(sent.lost)
         self._flow()
+        for lost in told:
+            lost()
 
     def resume(self, seq: int) -> None:
         """The peer is there again after a cut, and has taken all frames up to this one; the others

@@ -10,7 +10,7 @@ from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.frames import Bytes
 
 from .arrivals import Arrivals
-from .channel import Channel
+from .channel import Channel, Lost
 from .clock import Clock
 from .rules import Rules
 from .tables import Incoming, Outgoing, Wanted
@@ -92,9 +92,17 @@ class Peer:
         except ValueError as why:
             raise Garbage(f"payload: {why}") from None
 
-    def send(self, lane: str, type: str, body: object, payload: Bytes = b"") -> None:
-        """Send a frame, behind those that were sent before. `type`: in the names of the space."""
-        self.channel.send(lane, type, packed(body), payload)
+    def send(
+        self,
+        lane: str,
+        type: str,
+        body: object,
+        payload: Bytes = b"",
+        lost: Lost | None = None,
+    ) -> None:
+        """Send a frame, behind those that were sent before. `type`: in the names of the space.
+        `lost`: called if it does not come there, once that is known."""
+        self.channel.send(lane, type, packed(body), payload, lost=lost)
 
     def tell(self, what: str, body: object) -> None:
         """Send a frame of the control lane: ahead of all that waits, and not numbered."""

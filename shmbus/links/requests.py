@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmbus import errors
@@ -22,7 +23,6 @@ from .exchanges import (
     Answer,
     Answered,
     Ask,
-    Asked,
     Credit,
     End,
     Part,
@@ -154,9 +154,13 @@ class Exchange:
         if self._asking.close(self):
             self.say(Withdrawn(self.number))
 
-    def say(self, body: Asked, data: Bytes = b"") -> None:
-        """To its peer."""
-        self.peer.send(REQUEST, self._type, body, data)
+    def say(self, body: Withdrawn | Credit) -> None:
+        """To its peer; again if it does not come there."""
+        self.peer.send(REQUEST, self._type, body, lost=partial(self.say, body))
+
+    def ask(self, body: Ask, data: Bytes) -> None:
+        """Have its peer begin it."""
+        self.peer.send(REQUEST, self._type, body, data, partial(self._asking.lost, self.number))
 
 
 class Asking:
@@ -201,7 +205,7 @@ class Asking:
         payload, left = message._encoded(), 0
         if message.deadline_ns is not None:
             left = max(1, message.deadline_ns - sooner_ns - monotonic_ns())
-        exchange.say(
+        exchange.ask(
             Ask(
                 exchange.number,
                 message.source,
@@ -243,6 +247,19 @@ class Asking:
         else:
             self.close(exchange)
             exchange.put(failures.read(data, exchange.message.type, peer.site))
+
+    def lost(self, number: int) -> None:
+        """What would have begun that exchange has not come there, nor will."""
+        exchange = self._open.pop(number, None)
+        if exchange is not None:
+            exchange.put(
+                errors.EndpointDied(
+                    type=exchange.message.type,
+                    endpoint=link_of(exchange.peer),
+                    reason="the request was lost on its way there",
+                    begun=False,
+                )
+            )
 
     def gone(self, peer: Peer, reason: str) -> None:
         """That site is not there any more, or is there anew."""

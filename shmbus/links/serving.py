@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from shmbus.endpoint._kernel import Encoded, Message, PendingReply
     from shmbus.shared.frames import Bytes
 
+    from .channel import Lost
     from .peer import Peer
 
 log = logging.getLogger("shmbus")
@@ -59,17 +60,20 @@ class Work:
     def answer(self, reply: Message) -> None:
         """Its reply is there."""
         payload = reply._encoded()
-        self.say(Answer(self.number, reply.source, reply.sent_ns, payload.flags), payload.data)
+        lost = partial(_lose, self.peer, self._type, self.number, reply.source)
+        body = Answer(self.number, reply.source, reply.sent_ns, payload.flags)
+        self._say(body, payload.data, lost)
 
     def answer_all(self, found: bytes) -> None:
         """What became of each is."""
-        self.say(Answer(self.number, "@link", 0, 0), found)
+        lost = partial(_lose, self.peer, self._type, self.number, "@link")
+        self._say(Answer(self.number, "@link", 0, 0), found, lost)
 
     async def give(self, part: Message) -> None:
         """A part of its reply is; returns when the next is wanted."""
         payload = part._encoded()
         body = Part(self.number, part.source, part.sent_ns, payload.flags, self._parts)
-        self.say(body, payload.data)
+        self._say(body, payload.data, self._lose_parts)
         self._parts += 1
         self._sent += part_bytes(len(payload))
         while self._sent >= self._granted:
@@ -84,18 +88,22 @@ class Work:
 
     def end(self) -> None:
         """Those were all parts."""
-        self.say(End(self.number, self._parts))
+        self._say(End(self.number, self._parts), b"", self._lose_parts)
 
     def fail(self, why: errors.BusError) -> None:
         """It has failed."""
         if isinstance(why, errors.Disconnected):  # this link is, not who asks
             reason = "its bus is down"
             why = errors.EndpointDied(type=self._type, endpoint="@link", reason=reason)
-        self.say(Failed(self.number), failures.account(why))
+        _fail(self.peer, self._type, self.number, failures.account(why))
 
-    def say(self, body: Answered, data: Bytes = b"") -> None:
-        """To its peer."""
-        self.peer.send(REPLIES, self._type, body, data)
+    def _lose_parts(self) -> None:
+        """Not all of its parts have come there: no more are wanted."""
+        self.stop()
+        _lose(self.peer, self._type, self.number, "@link")
+
+    def _say(self, body: Answered, data: Bytes, lost: Lost) -> None:
+        self.peer.send(REPLIES, self._type, body, data, lost)
 
 
 class Serving:
@@ -200,6 +208,18 @@ class Serving:
         """The link ends."""
         for peer in list(self._works):
             self.gone(peer)
+
+
+def _lose(peer: Peer, type: str, number: int, source: str) -> None:
+    """Say that a reply was lost. It holds none of what that was made of."""
+    why = errors.ReplyLost(type=type, endpoint=source, reason="it was lost between the sites")
+    _fail(peer, type, number, failures.account(why))
+
+
+def _fail(peer: Peer, type: str, number: int, account: bytes) -> None:
+    """Say that a request has failed; again if that does not come there."""
+    again = partial(_fail, peer, type, number, account)
+    peer.send(REPLIES, type, Failed(number), account, again)
 
 
 def _nothing() -> None:

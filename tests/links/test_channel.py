@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -110,6 +111,16 @@ def test_frames_that_did_not_come_are_lost() -> None:
     made.acknowledge(5, [(2, 3)])
     assert made.lost == {"t1": 3, "t2": 3}
     assert network.lost == {"t1": 3, "t2": 3}
+
+
+def test_who_sent_what_did_not_come_is_told_once_it_is_known() -> None:
+    network, told = Network(), list[str]()
+    made = channel(network, window=10_000)
+    for name in "abc":
+        made.send(wire.REQUEST, name, b"\x90", b"", lost=partial(told.append, name))
+    made.acknowledge(2, [(2, 2)])
+    made.acknowledge(3)
+    assert told == ["b"]
 
 
 def test_after_a_cut_all_is_either_there_or_lost() -> None:

@@ -15,7 +15,7 @@ from shmbus import errors
 from shmbus.aio.jobs import Jobs
 from shmbus.endpoint._kernel import Encoded, Job, Message
 from shmbus.links import failures
-from shmbus.links.channel import Channel
+from shmbus.links.channel import Channel, Lost
 from shmbus.links.exchanges import (
     PARTS,
     REPLY,
@@ -46,9 +46,15 @@ class Site(Peer):
     def __init__(self, site: str) -> None:
         super().__init__(site, "0" * 16, Rules([">"], [">"]), cast(Channel, self))
         self.got: list[tuple[str, Any, bytes]] = []
+        self.missed: Lost
+        """What came last has not come."""
 
-    def send(self, lane: str, type: str, body: object, payload: Any = b"") -> None:
+    def send(
+        self, lane: str, type: str, body: object, payload: Any = b"", lost: Lost | None = None
+    ) -> None:
         assert lane == "request"
+        assert lost is not None
+        self.missed = lost
         self.got.append((type, body, bytes(payload)))
 
     @property
@@ -189,6 +195,21 @@ async def test_where_nobody_has_begun_it_the_next_site_is_asked(
     link.take(*answer(far))
     assert errand.reply is not None
     assert bytes(errand.reply.data) == b"answer"
+    link.end()
+
+
+@run_async_test
+async def test_a_request_that_is_lost_on_its_way_is_asked_of_the_next_site() -> None:
+    near, far = Site("near"), Site("far")
+    link = asking(near, far)
+    errand = ask(link)
+    near.missed()
+    assert len(far.got) == 1
+    far.missed()
+    assert errand.is_over()
+    failed = errand.message.failed
+    assert isinstance(failed, errors.EndpointDied)
+    assert (failed.endpoint, failed.begun) == ("@link@far", False)
     link.end()
 
 

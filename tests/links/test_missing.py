@@ -1,0 +1,79 @@
+"""Frames of requests that are lost on the way while both sites stay."""
+
+from __future__ import annotations
+
+import pytest
+
+import shmbus
+from shmbus import errors
+from shmbus.links.session import Session
+from shmbus.shared.frames import Bytes
+from tests.links.stage import Stage, meet, mesh
+
+
+class Hole:
+    """Swallows the next frames of a lane."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lanes: list[str] = []
+        put = Session.put
+
+        def put_or_not(session: Session, key: str, head: bytes, payload: Bytes) -> None:
+            lane = key.split("/")[6]
+            if lane in self.lanes:
+                self.lanes.remove(lane)
+            else:
+                put(session, key, head, payload)
+
+        monkeypatch.setattr(Session, "put", put_or_not)
+
+
+@pytest.fixture
+def hole(monkeypatch: pytest.MonkeyPatch) -> Hole:
+    return Hole(monkeypatch)
+
+
+@pytest.fixture
+def asker(stage: Stage, hole: Hole) -> shmbus.Endpoint:
+    """An endpoint at one site; one at another handles what it asks."""
+    here, there = stage.sites("here", "there")
+    mesh(here, there)
+    meet(here, there)
+    worker, asker = there.attach("worker"), here.attach("asker")
+    for type in ("lost", "other"):
+        worker.handle(type, lambda m: m.payload)
+    worker.start()
+    for type in ("lost", "other"):
+        asker.wait_for(type, timeout=60)
+    return asker
+
+
+@pytest.mark.parametrize(
+    ("lane", "error"),
+    [
+        (
+            "request",
+            errors.EndpointDied(
+                type="lost",
+                endpoint="@link@there",
+                reason="the request was lost on its way there",
+                begun=False,
+            ),
+        ),
+        (
+            "reply",
+            errors.ReplyLost(
+                type="lost", endpoint="worker@there", reason="it was lost between the sites"
+            ),
+        ),
+    ],
+)
+def test_what_is_lost_ends_a_request_once_that_is_known(
+    asker: shmbus.Endpoint, hole: Hole, lane: str, error: errors.BusError
+) -> None:
+    hole.lanes = [lane]
+    lost, other = asker.request_many([("lost", 1), ("other", 2)], timeout=60)
+    assert isinstance(lost, errors.BusError)
+    assert (lost.__class__, lost.data) == (error.__class__, error.data)
+    assert not isinstance(other, errors.BusError)
+    assert other.payload == 2
