@@ -74,7 +74,7 @@ from cpython.object cimport PyTypeObject, newfunc
 from cpython.ref cimport PyObject
 from libc.errno cimport EINVAL, EMFILE, ENFILE, ENOENT, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 __all__ = [
@@ -106,6 +106,9 @@ __all__ = [
     "deadline_in_context",
     "deadline_of",
     "dispatcher_from",
+    "entry_in",
+    "entry_of",
+    "events_in",
     "in_force",
     "prepare_up",
     "until",

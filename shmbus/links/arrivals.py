@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-EVERY = 32 << 10
+EVERY = 64 << 10
 """Bytes after which the peer is told, at the latest."""
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

@@ -1,8 +1,8 @@
 """Events, from this bus to others and from others to this bus.
 
 What comes from the bus is put together by runs of one type from one endpoint, so that under load
-one frame has many messages; when nothing more waits, it leaves at once. What comes from a peer is
-published together.
+one frame has many messages; when nothing more waits, it leaves at once. The kernel takes a run, and
+publishes one at the other end: here nothing is done for each message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ import msgspec
 from shmbus.aio.line import NO_LINE
 from shmbus.aio.posting import EVENT as KIND
 from shmbus.aio.threads import in_thread
-from shmbus.endpoint._kernel import Encoded, LoopIteration, Message, Origin, ways
+from shmbus.endpoint._kernel import (
+    Encoded,
+    LoopIteration,
+    Message,
+    Origin,
+    entry_in,
+    entry_of,
+    events_in,
+    ways,
+)
 from shmbus.errors import BusError, Disconnected
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.frames import Bytes
@@ -46,8 +55,7 @@ AGAIN = 0.5
 _PLANS = 4096  # types whose ways are remembered
 
 _Text = Annotated[str, msgspec.Meta(max_length=48)]
-_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Length = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+_ENTRY = len(entry_of(0, 0))
 
 
 class Run(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -60,9 +68,8 @@ class Run(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The groups of which one member gets each; empty: those who subscribe outside of groups."""
     way: Annotated[int, msgspec.Meta(ge=0, le=7)]
     """Whether they are kept, urgent, or were kept."""
-    sent_ns: list[_Number]
-    lengths: list[_Length]
-    """Of each payload; one: all have this."""
+    table: bytes
+    """When each was sent, and how long its payload is: see `events_in`."""
 
 
 RETAIN, URGENT, KEPT = 1, 2, 4
@@ -91,27 +98,31 @@ class _Gathered:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.kind: _Kind | None = None
-        self.sent: list[int] = []
+        self.tables: list[bytes] = []
         self.parts: list[Bytes] = []
         self.size = 0
 
-    def begin(self, kind: _Kind) -> None:
-        """The next one is of this kind."""
-        self.leave()
-        self.kind = kind
+    def add(self, kind: _Kind, payloads: Bytes, table: bytes) -> None:
+        """Events of this kind."""
+        if kind is not self.kind or self.size + len(payloads) > MOST:
+            self.leave()
+            self.kind = kind
+        self.parts.append(payloads)
+        self.tables.append(table)
+        self.size += len(payloads)
 
     def leave(self) -> None:
         """Send it."""
-        parts, sent, kind = self.parts, self.sent, self.kind
+        parts, tables, kind = self.parts, self.tables, self.kind
         if not parts or kind is None:
             return
-        self.sent, self.parts, self.size = [], [], 0
-        lengths = [*map(len, parts)]
-        if lengths.count(lengths[0]) == len(lengths):
-            del lengths[1:]
-        body = wire.packed(Run(kind.source, kind.format, kind.targets, kind.way, sent, lengths))
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        self.peer.channel.send(wire.EVENT, kind.there, body, payload, len(parts))
+        self.tables, self.parts, self.size = [], [], 0
+        payloads, table = parts[0], tables[0]
+        if len(parts) > 1:
+            payloads, table = b"".join(parts), b"".join(tables)
+        body = wire.packed(Run(kind.source, kind.format, kind.targets, kind.way, table))
+        events = len(table) // _ENTRY
+        self.peer.channel.send(wire.EVENT, kind.there, body, payloads, events)
 
 
 class _Plan(NamedTuple):
@@ -173,30 +184,30 @@ class Leaving:
                 await asyncio.sleep(AGAIN)
 
     async def _pass_on(self, iteration: LoopIteration) -> NoReturn:
-        take, add = iteration.take, self._add
+        looped = self._node.endpoint._looped
         while True:
-            while (message := take()) is not None:
-                add(message)
+            while (message := iteration.take()) is not None:
+                self._add(message, *looped.take_run(message))
+            others = looped.paused
             self.flush()
             for peer in [p for p in self._gathered if p.channel.full]:
                 await peer.channel.space()
-            add(await iteration.__anext__())
+            if others:
+                await asyncio.sleep(0)
+                continue
+            message = await iteration.__anext__()
+            self._add(message, *looped.take_run(message))
 
-    def _add(self, message: Message) -> None:
-        bits, groups, data = message._passing()
+    def _add(self, message: Message, payloads: Bytes, table: bytes) -> None:
+        bits, groups = message._passing()
         alike = message.type, message.source, bits, groups
         if alike != self._last:
             self._ways = self._find(*alike)
             self._last = alike
         if groups and not self._ways:
             message.nack(reason="no other site has a member of its group any more")
-        sent = message.sent_ns
         for gathered, kind in self._ways:
-            if gathered.kind is not kind or gathered.size > MOST:
-                gathered.begin(kind)
-            gathered.parts.append(data)
-            gathered.sent.append(sent)
-            gathered.size += len(data)
+            gathered.add(kind, payloads, table)
 
     def _find(
         self, type: str, source: str, bits: int, groups: tuple[str, ...]
@@ -255,8 +266,8 @@ class Leaving:
         """Send a value that this bus keeps."""
         self.flush()  # what is older stays so
         form = "none" if value.format == "msgpack" and not value.raw else value.format
-        sent, lengths = [value.stamp_ns], [len(value.raw)]
-        run = Run(value.source, wire.FORMATS.index(form), ("",), RETAIN | KEPT, sent, lengths)
+        table = entry_of(value.stamp_ns, len(value.raw))
+        run = Run(value.source, wire.FORMATS.index(form), ("",), RETAIN | KEPT, table)
         peer.channel.send(wire.EVENT, there, wire.packed(run), value.raw)
 
 
@@ -270,10 +281,12 @@ class _Came:
         type: str,
         run: Run,
         payloads: bytes,
+        events: int,
         origin: Origin,
         ahead: int,
     ) -> None:
         """`there`: its type in the names of the space."""
+        self.events = events
         self.peer, self.there = peer, there
         self.type, self.run, self.payloads = type, run, payloads
         self.origin, self.ahead = origin, ahead
@@ -288,10 +301,8 @@ class _Came:
 
     def left(self) -> Encoded:
         """The next one."""
-        lengths, number = self.run.lengths, self.number
-        size = lengths[0 if len(lengths) == 1 else number]
-        at = size * number if len(lengths) == 1 else sum(lengths[:number])
-        there, o = self.run.sent_ns[number], self.origin
+        at, size, there = entry_in(self.run.table, self.number)
+        o = self.origin
         origin = Origin(o.source, o.site, max(there - self.ahead, 0), o.error_ns, there, o.lost)
         group = self.run.targets[self.target]
         return Encoded(wire.FLAGS_OF[self.run.format], self.payloads[at : at + size], origin, group)
@@ -299,7 +310,7 @@ class _Came:
     def skip(self) -> None:
         """That is done with."""
         self.number += 1
-        if self.number == len(self.run.sent_ns):
+        if self.number == self.events:
             self.number, self.target = 0, self.target + 1
 
     @property
@@ -319,12 +330,11 @@ class Coming:
     def take(self, peer: Peer, there: str, body: msgspec.Raw, payload: bytes) -> None:
         """A frame. Raises `Garbage`."""
         run = _run.read(body)
-        _check(run, len(payload))
         type = peer.rules.inward(there)
         if type is None:
             raise wire.Garbage(f"{there!r} is not imported")
         came = self._came(peer, there, type, run, payload)
-        peer.received += len(run.sent_ns)
+        peer.received += came.events
         peer.received_bytes += len(payload)
         if peer not in self._behind and not run.way & KEPT and self._publish(came):
             return
@@ -335,16 +345,19 @@ class Coming:
             self._working[peer] = working
 
     def _came(self, peer: Peer, there: str, type: str, run: Run, payload: bytes) -> _Came:
-        first = run.sent_ns[0]
-        here, error = peer.clock.here(first, monotonic_ns())
-        lost = min(peer.untold.pop(there, 0), 2**32 - 1) if peer.untold else 0
         try:
+            events = events_in(run.table, len(payload))
+            if events > 1 and run.way & KEPT:
+                raise ValueError(f"{events} at once that were kept")
+            _, _, first = entry_in(run.table, 0)
+            here, error = peer.clock.here(first, monotonic_ns())
+            lost = min(peer.untold.pop(there, 0), 2**32 - 1) if peer.untold else 0
             origin = Origin(run.source, peer.site, here, error, first, lost)
             for group in run.targets:
                 Encoded(0, b"", origin, group)  # says whether it can be one
         except ValueError as why:
             raise wire.Garbage(f"an event: {why}") from None
-        return _Came(peer, there, type, run, payload, origin, first - here)
+        return _Came(peer, there, type, run, payload, events, origin, first - here)
 
     def _publish(self, came: _Came) -> bool:
         """As much of it as there is space for. False: some is left."""
@@ -357,8 +370,7 @@ class Coming:
                     came.flags,
                     run.targets[came.target],
                     came.payloads,
-                    run.lengths,
-                    run.sent_ns,
+                    run.table,
                     came.ahead,
                     came.number,
                 )
@@ -425,17 +437,6 @@ class Coming:
         """Publish no more."""
         for working in self._working.values():
             working.cancel()
-
-
-def _check(run: Run, size: int) -> None:
-    """Whether its events take so many bytes. Raises `Garbage`."""
-    lengths, count = run.lengths, len(run.sent_ns)
-    if not count or (count > 1 and run.way & KEPT):
-        raise wire.Garbage(f"{count} events")
-    if len(lengths) not in (1, count):
-        raise wire.Garbage(f"{count} events of {len(lengths)} lengths")
-    if (lengths[0] * count if len(lengths) == 1 else sum(lengths)) != size:
-        raise wire.Garbage(f"{count} events of other lengths than {size} bytes")
 
 
 def _last(values: list[Retained], history: int) -> list[Retained]:

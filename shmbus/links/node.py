@@ -543,6 +543,9 @@ class Node:
                 self.stale += 1
                 return
             self._unacknowledged.add(peer)
+            if lane != wire.EVENT:  # which has several
+                peer.received += 1
+                peer.received_bytes += len(payload)
         try:
             found(peer, type, head.body, payload)
         except wire.Garbage:

@@ -36,7 +36,7 @@ class Peer:
         """What it wants is subscribed to, and the bus was told that it is up."""
         self.clock = Clock()
         self.received = self.received_bytes = 0
-        """Events that have come, and bytes of their payloads."""
+        """Messages that have come, and bytes of their payloads."""
         self.lost: Counter[str] = Counter()
         """Messages that should have come and were lost, as it says, or that this bus did not take,
         by type in the space."""

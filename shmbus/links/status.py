@@ -27,7 +27,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     sent_bytes: int = 0
     """Bytes of their payloads."""
     received: int = 0
-    """Events that have come from it."""
+    """Messages that have come from it."""
     received_bytes: int = 0
     """Bytes of their payloads."""
     lost_there: int = 0
@@ -35,7 +35,8 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     lost_by_type: dict[str, int] = {}
     """Those, by type in the names of the space."""
     lost_here: int = 0
-    """Messages that were to come from it and were lost, as that site says."""
+    """Messages that were to come from it and were lost, as that site says, or that this bus did not
+    take."""
     buffered: int = 0
     """Bytes that wait to leave for it."""
     under_way: int = 0

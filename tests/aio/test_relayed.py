@@ -12,7 +12,7 @@ import pytest
 import shmbus
 from shmbus import errors
 from shmbus.aio.attach import attach_as
-from shmbus.endpoint._kernel import Encoded, Origin
+from shmbus.endpoint._kernel import Encoded, Origin, entry_in, entry_of, events_in
 from shmbus.endpoint.payloads import MSGPACK, RAW
 from shmbus.shared.failures import Passed
 from shmbus.shared.sites import SiteNote, encode
@@ -64,12 +64,72 @@ async def test_a_run_that_cannot_be_sent_at_all_says_so_of_the_event_it_was_to_b
 ) -> None:
     async with attach_as("@link", bus.name) as link:
         looped, origin = link._looped, Origin("camera", "paris", 1, 1, 1, 0)
-        looped.post_run("event", origin, RAW, "", b"abc", [1], [1, 2, 3], 0, 0)
+        table = b"".join(entry_of(number, 1) for number in (1, 2, 3))
+        looped.post_run("event", origin, RAW, "", b"abc", table, 0, 0)
         assert looped.run_at == 3
         for number in (0, 1):
             with pytest.raises(errors.InvalidType):
-                looped.post_run("x" * 300, origin, RAW, "", b"ab", [1], [1, 2], 0, number)
+                looped.post_run("x" * 300, origin, RAW, "", b"abc", table, 0, number)
             assert looped.run_at == number
+
+
+async def test_what_is_taken_in_runs_is_all_that_came_in_order(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    chance = random.Random(19)
+    sources = ("one", "two")
+    expected: list[tuple[str, str, bytes]] = []
+    runs: list[int] = []
+    async with (
+        attach_as("@link", bus.name) as link,
+        attach("one") as one,
+        attach("two") as two,
+    ):
+        await link.subscribe("a.>")
+        await link.subscribe("a.shared", group="g")
+        looped, iteration = link._looped, link.__aiter__()
+        for number in range(40):
+            end = (one, two)[number % 2]
+            for _ in range(chance.choice((1, 2, 30))):
+                type = chance.choice(("a.x", "a.x", "a.y", "a.shared"))
+                size = chance.choice((0, 1, 64, 64, 3000, 200_000))
+                payload = bytes([chance.randrange(256)]) * size
+                for _ in range(chance.choice((1, 1, 9))):
+                    await end.publish(type, payload, retain=chance.random() < 0.1)
+                    expected.append((sources[number % 2], type, payload))
+            await end.publish("a.end", b"")
+            expected.append((sources[number % 2], "a.end", b""))
+            while len(expected):
+                message = await iteration.__anext__()
+                payloads, table = looped.take_run(message)
+                assert len(payloads) <= 48 << 10 or events_in(table, len(payloads)) == 1
+                times = []
+                for i in range(events_in(table, len(payloads))):
+                    at, length, sent = entry_in(table, i)
+                    got = message.source, message.type, bytes(payloads[at : at + length])
+                    assert got == expected.pop(0)
+                    times.append(sent)
+                assert times[0] == message.sent_ns
+                assert times == sorted(set(times))
+                runs.append(len(times))
+    assert max(runs) > 1
+
+
+@pytest.mark.parametrize(
+    ("table", "size"),
+    [
+        (b"", 0),
+        (entry_of(1, 3)[:-1], 3),
+        (entry_of(1, 3) + b"x", 3),
+        (entry_of(1, 3), 2),
+        (entry_of(1, 3), 4),
+        (entry_of(1, 3) + entry_of(2, 2**64 - 1), 2),
+        (entry_of(2**63, 3), 3),
+    ],
+)
+def test_a_table_that_is_none_of_its_payloads_is_found_out(table: bytes, size: int) -> None:
+    with pytest.raises(ValueError, match=r"\d"):
+        events_in(table, size)
 
 
 async def test_a_handler_answers_in_parts_or_at_once_as_its_requester_wants(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmbus.links.rules import Rename, Rules, meet, widest
@@ -87,6 +87,7 @@ def test_all_that_others_want_and_may_go_out_is_subscribed_to(rules: Rules, patt
             assert any(covers(each, type) for each in offered)
 
 
+@settings(max_examples=25)  # each tries all types
 @given(rules, patterns)
 def test_nothing_is_subscribed_to_that_may_not_go_out(rules: Rules, pattern: str) -> None:
     for each in rules.offered(pattern):

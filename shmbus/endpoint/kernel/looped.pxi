@@ -256,6 +256,7 @@ cdef class Looped:
     cdef list _full              # pairs of future and Outflow: parts that tasks have no space or no block for
     cdef dict _kept              # those that stay in hand though nobody works on them: Job by message
     cdef readonly Py_ssize_t run_at  # the event of a run that `post_run` has come to
+    cdef uint8_t *_run           # where `take_run` puts one together
     cdef public object forgo     # Python: who waited for a message, of that gate or any, by that future does no more
 
     def __cinit__(self, EndpointCore endpoint not None, int most):
@@ -276,6 +277,9 @@ cdef class Looped:
         self._receiving.looped = self
         self._answers.late = deque()
         self._requests.quiet = True
+
+    def __dealloc__(self):
+        free(self._run)
 
     def end(self):
         """The loop is not used any more."""
@@ -495,24 +499,74 @@ cdef class Looped:
         m.flags |= flags
         return owner
 
+    def take_run(self, Message first not None):
+        """The payload of what was taken last, and with it those of the events that stand next to it in the ring and are
+        like it: of its type, of its source, for the same subscriptions, and neither kept nor work. They are one behind
+        the other in the first result; the second is a table of them, with an `Entry` each. An iteration would have
+        yielded them one by one."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef Callbacks callbacks = self._receiving._callbacks.known(first.type)
+        cdef const char *type = <const char *>PyUnicode_1BYTE_DATA(first.type)
+        cdef uint64_t size = <uint64_t>first.bytes_of(), length
+        cdef Entry *table
+        cdef Py_ssize_t count = 1
+        cdef sb_record header
+        cdef const uint8_t *record
+        if (first._header.kind != SB_EVENT or first._header.interests != SB_PLAIN
+                or first._header.flags & ~<uint16_t>(FORMATS | SB_URGENT)
+                or first._share is not None or first._released or size > RUN_BYTES or self._connection.closing
+                or callbacks is None or callbacks.events or callbacks.late is not None
+                or self.queue or self._threads.hand(self._thread) == NULL):
+            return first._encoded().data, entry_of(first.sent_ns, size)
+        if self._run == NULL:
+            self._run = <uint8_t *>malloc(RUN_EVENTS * sizeof(Entry) + RUN_BYTES)
+            if self._run == NULL:
+                raise MemoryError
+        table = <Entry *>self._run
+        cdef uint8_t *payloads = self._run + RUN_EVENTS * sizeof(Entry)
+        table[0].sent_ns, table[0].length = first._header.sent_ns, size
+        memcpy(payloads, first.at(), size)
+        ep_lock(e)
+        while (count < RUN_EVENTS and ep_peek(e, &header, &record) == RB_OK
+                and header.kind == SB_EVENT and header.flags == first._header.flags
+                and header.interests == SB_PLAIN and header.lost == e.lost_seen
+                and header.peer == first._header.peer and header.peer_generation == first._header.peer_generation
+                and header.type_length == first._header.type_length
+                and not memcmp(record + SB_HEADER, type, header.type_length)):
+            length = header.length - sb_payload_offset(&header)
+            if size + length > RUN_BYTES:
+                break
+            memcpy(payloads + size, record + sb_payload_offset(&header), length)
+            table[count].sent_ns, table[count].length = header.sent_ns, length
+            size += length
+            count += 1
+            ep_take(e, &header, SB_HELD_DONE)
+        if count > 1:
+            ep_mark_progress(e)
+            e.mail_first = True
+            ep_pass_on_data(e)
+            self._taken += <int>count - 1
+        ep_unlock(e)
+        return (PyBytes_FromStringAndSize(<const char *>payloads, <Py_ssize_t>size),
+                PyBytes_FromStringAndSize(<const char *>table, count * <Py_ssize_t>sizeof(Entry)))
+
     def post_run(self, str type not None, Origin origin not None, uint16_t flags, str group not None,
-                 const uint8_t[::1] payloads not None, list lengths not None, list sent_ns not None, int64_t ahead_ns,
-                 Py_ssize_t number):
-        """Send events that a link brings, of one type and one source, whose payloads stand one behind the other, from
-        the one of this number on: as many as there is space for; returns the line in which the next has to wait, or
-        NO_LINE. `run_at` says which that is, or which has raised. `lengths`: of each, or of all. `sent_ns`: by the
-        clock there, which is ahead of the one here by so much."""
+                 const uint8_t[::1] payloads not None, bytes table not None, int64_t ahead_ns, Py_ssize_t number):
+        """Send events that a link brings, of one type and one source, whose payloads stand one behind the other and are
+        in this table (see `events_in`), from the one of this number on: as many as there is space for; returns the line
+        in which the next has to wait, or NO_LINE. `run_at` says which that is, or which has raised. They were sent by
+        the clock there, which is ahead of the one here by so much."""
         cdef ep_message m
         cdef ep_batch_limits limits = self._outbox.limits(256, None, None)
         cdef bytes to = group.encode("ascii")
-        cdef bint alike = len(lengths) == 1
-        cdef uint64_t size = 0, at = 0, there
-        cdef Py_ssize_t i, count = len(sent_ns)
+        cdef Entry entry
+        cdef uint64_t at = 0
+        cdef Py_ssize_t i, count = events_in(table, payloads.shape[0])
         cdef bint sent
         self.run_at = number
         self._connection.check()
-        for i in range(number):
-            at += <uint64_t>lengths[0 if alike else i]
+        for i in range(min(number, count)):
+            at += entry_at(table, i).length
         self._outbox.fill(&m, type, None, ALONE)
         m.kind = SB_EVENT
         m.peer = 0
@@ -526,20 +580,17 @@ cdef class Looped:
         try:
             for i in range(number, count):
                 self.run_at = i
-                size = lengths[0 if alike else i]
-                if at + size > <uint64_t>payloads.shape[0]:
-                    raise ValueError("fewer bytes than its events have")
-                there = sent_ns[i]
-                origin.o.sent_there_ns = there
-                origin.o.sent_ns = <uint64_t>max(<int64_t>there - ahead_ns, 0)
+                entry = entry_at(table, i)
+                origin.o.sent_there_ns = entry.sent_ns
+                origin.o.sent_ns = <uint64_t>max(<int64_t>entry.sent_ns - ahead_ns, 0)
                 m.payload = &payloads[0] + at if payloads.shape[0] else NULL
-                m.size = size + ORIGIN
+                m.size = entry.length + ORIGIN
                 self._begin(NO_LINE)
                 sent = self._post(&m, type, &limits, ALONE)
                 if not sent:
                     self._connection.require(served=True)
                     return self._end(NO_LINE, False)
-                at += size
+                at += entry.length
                 origin.o.lost = 0
             self.run_at = count
             return NO_LINE

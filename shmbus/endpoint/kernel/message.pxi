@@ -395,7 +395,7 @@ cdef class Message:
         self._origin = origin if origin.o.site[0] else None
         if self._origin is None:
             return
-        self.source = f"{origin.source}@{origin.site}"
+        self.source = name_of(&origin.o)
         self.lost = min(<uint64_t>self.lost + origin.o.lost, <uint64_t>0xffffffff)
 
     cdef inline Py_ssize_t whole_size(self) noexcept:
@@ -434,18 +434,15 @@ cdef class Message:
         return Encoded(flags, self._raw if self._viewed is None else memoryview(self._viewed), self._origin)
 
     def _passing(self):
-        """What a link needs to pass it on, in one step: its payload as in `_encoded`, for which groups it came, and
-        bits. Bits 0 to 15 are flags as a record has them, 16: it is an event, 17: it came for subscriptions without
-        a group."""
+        """What a link needs to pass it on: bits, and for which groups it came. Bits 0 to 15 are flags as a record has
+        them, 16: it is an event, 17: it came for subscriptions without a group."""
         cdef uint32_t bits = self._header.flags & (FORMATS | SB_RETAIN | SB_URGENT)
         cdef uint32_t interests = 0
         if self._header.kind == SB_EVENT:
             interests = self._header.interests
             bits |= 1 << 16 | (1 << 17 if interests & SB_PLAIN else 0)
-        groups = () if not interests & ~<uint32_t>SB_PLAIN else self._endpoint._callbacks.groups(interests & ~<uint32_t>SB_PLAIN)
-        if self._share is None and self._viewed is None and not self._released:
-            return bits, groups, self._raw
-        return bits, groups, self._encoded().data
+        interests &= ~<uint32_t>SB_PLAIN
+        return bits, self._endpoint._callbacks.groups(interests) if interests else ()
 
     @property
     def _plain(self):

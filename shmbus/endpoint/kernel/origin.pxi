@@ -1,4 +1,4 @@
-# Messages of another bus: where they come from, and payloads that are passed on as they came.
+# Messages of another bus: where they come from, and payloads that are passed on as they came, one by one or in runs.
 
 cdef enum: ORIGIN = sizeof(sb_origin)   # bytes behind the payload of what a link sends
 cdef uint16_t FORMATS = SB_RAW | SB_NONE | SB_FRAMED
@@ -64,6 +64,20 @@ cdef class Origin:
         return f"<origin {self.source}@{self.site}>"
 
 
+cdef sb_origin _named            # whose name is
+cdef str _name = ""
+
+cdef str name_of(const sb_origin *origin):
+    """`NAME@SITE`; of one message after the other it is often the same."""
+    global _name
+    cdef str name
+    if memcmp(&_named, origin, SB_MAX_NAME + SB_MAX_SITE):
+        name = f"{_text_in(origin.source, SB_MAX_NAME)}@{_text_in(origin.site, SB_MAX_SITE)}"
+        memcpy(&_named, origin, SB_MAX_NAME + SB_MAX_SITE)
+        _name = name
+    return _name
+
+
 cdef Origin free_origin():
     """To be filled in, as `free_share`. None: no memory."""
     try:
@@ -86,6 +100,61 @@ cdef int take_shared_origin(Origin origin, Share share) noexcept:
     if data != NULL:
         share.behind = share.size() - take_origin(origin, data, share.size())
     return 0
+
+
+cdef struct Entry:               # of the table of a run: one event of many that stand one behind the other
+    uint64_t sent_ns
+    uint64_t length              # of its payload
+
+cdef enum:
+    RUN_EVENTS = 1024            # in a run that is taken,
+    RUN_BYTES = 48 << 10         # of payloads
+
+
+def entry_of(uint64_t sent_ns, uint64_t length):
+    """That of one event, as bytes."""
+    cdef Entry entry
+    entry.sent_ns, entry.length = sent_ns, length
+    return (<const char *>&entry)[:sizeof(Entry)]
+
+
+cdef inline Entry entry_at(bytes table, Py_ssize_t number) noexcept:
+    cdef Entry entry
+    memcpy(&entry, PyBytes_AS_STRING(table) + number * <Py_ssize_t>sizeof(Entry), sizeof(Entry))
+    return entry
+
+
+def entry_in(bytes table not None, Py_ssize_t number):
+    """Where the payload of the event of this number begins, how many bytes it has, and when that was sent."""
+    cdef uint64_t at = 0
+    cdef Py_ssize_t i
+    cdef Entry entry
+    if not 0 <= number < PyBytes_GET_SIZE(table) // <Py_ssize_t>sizeof(Entry):
+        raise IndexError(number)
+    for i in range(number):
+        at += entry_at(table, i).length
+    entry = entry_at(table, number)
+    return at, entry.length, entry.sent_ns
+
+
+def events_in(bytes table not None, uint64_t size):
+    """How many events a table has, which came from elsewhere and is to be one for so many bytes of payloads. Raises
+    `ValueError`."""
+    cdef Py_ssize_t i, count = PyBytes_GET_SIZE(table) // <Py_ssize_t>sizeof(Entry)
+    cdef uint64_t at = 0
+    cdef Entry entry
+    if not count or PyBytes_GET_SIZE(table) % <Py_ssize_t>sizeof(Entry):
+        raise ValueError(f"a table of {len(table)} bytes")
+    for i in range(count):
+        entry = entry_at(table, i)
+        if entry.length > size - at:
+            raise ValueError(f"{count} events of more than {size} bytes")
+        if entry.sent_ns > <uint64_t>0x7fffffffffffffff:
+            raise ValueError(f"sent at {entry.sent_ns}")
+        at += entry.length
+    if at != size:
+        raise ValueError(f"{count} events of {at} bytes, not {size}")
+    return count
 
 
 @cython.final
