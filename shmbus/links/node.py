@@ -404,10 +404,10 @@ class Node:
         peer = self._known.get(site)
         if peer is None or head.run != peer.run or head.to != self.run:
             self.stale += 1
-        elif peer.missing is not None:
+            return
+        peer.leaves = True
+        if peer.missing is not None:
             self._forget(peer)
-        else:
-            peer.leaves = True
 
     def _on_ack(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         ack = _ack.read(body)

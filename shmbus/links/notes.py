@@ -66,6 +66,8 @@ class Notes:
             if peer.up:
                 notes.append(self._of_peer(peer, "up", ""))
                 notes += [self._endpoint(peer, away) for away in peer.table.endpoints.values()]
+            elif peer.leaves:
+                notes.append(self._of_peer(peer, "left", "its link has ended"))
             else:
                 notes.append(self._of_peer(peer, "down", "its link cannot be reached"))
         for site, wire in node.refused.items():

@@ -24,7 +24,7 @@ from .patterns import Interest, check_pattern
 MOST = 1 << 20
 """Bytes of a note; the schemas of methods are left out of a longer one."""
 
-SiteState = Literal["here", "up", "down", "refused"]
+SiteState = Literal["here", "up", "down", "left", "refused"]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
@@ -39,12 +39,12 @@ class SiteNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     run: str
     """Of its link there: 16 hex digits, others each time that link starts; empty: not known."""
     state: SiteState
-    """here: the link's own; up: messages cross; down: its link cannot be reached; refused: it can,
-    and `reason` says why nothing crosses nevertheless."""
+    """here: the link's own; up: messages cross; down: its link cannot be reached; left: it has
+    ended in good order; refused: it is there, and `reason` says why nothing crosses."""
     since: _Seconds
     """Since when it is in this state: seconds since the epoch."""
     reason: str = ""
-    """Why it is down or refused, as of another version of what links say to each other."""
+    """Why nothing crosses, as of another version of what links say to each other."""
     round_trip: _Seconds | None = None
     """Seconds from here to there and back, lately; None: not measured yet."""
     clock_offset_ns: int | None = None

@@ -19,6 +19,7 @@ from .facts import (
     PastLoss,
     Pool,
     Process,
+    SiteInfo,
 )
 
 HEARTBEAT_LIMIT = 1.0
@@ -193,6 +194,16 @@ def refused(count: int, endpoints: Sequence[EndpointInfo]) -> list[str]:
         f"what a grant does not cover was tried {count} times since the look before, by "
         f"{who or 'endpoints that have ended'}; let the host grant it (serve(grants=...)), or end "
         "what tries it"
+    ]
+
+
+def sites_away(sites: Sequence[SiteInfo]) -> list[str]:
+    """The other sites to which nothing crosses though they have not ended in good order."""
+    return [
+        f"site {s.name} of space {s.space} is {s.state}, as {s.link} sees it: {s.reason}; see its "
+        "link there, and the network between, with shmbus link --status on both sides"
+        for s in sites
+        if s.state in ("down", "refused")
     ]
 
 

@@ -423,12 +423,12 @@ class SiteInfo(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     """Of the link there: 16 hex digits, others each time that link starts; empty: not known."""
     state: SiteState
-    """here: it is this bus; up: messages cross; down: its link cannot be reached; refused: it can,
-    and `reason` says why nothing crosses nevertheless."""
+    """here: it is this bus; up: messages cross; down: its link cannot be reached; left: it has
+    ended in good order; refused: it is there, and `reason` says why nothing crosses."""
     since: float
     """Since when it is in this state: seconds since the epoch."""
     reason: str
-    """Why it is down or refused."""
+    """Why nothing crosses."""
     round_trip: float | None
     """Seconds from here to there and back, lately; None: not measured."""
     clock_offset_ns: int | None

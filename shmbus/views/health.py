@@ -21,6 +21,7 @@ from .complaints import (
     late_in_backlogs,
     past_losses,
     refused,
+    sites_away,
     warnings,
     without_mailbox,
 )
@@ -33,6 +34,7 @@ from .facts import (
     PastLoss,
     Pool,
     Process,
+    SiteInfo,
 )
 
 LATE = 5.0
@@ -312,6 +314,7 @@ def assess(
     lost_before: dict[tuple[int, int], Losses] | None = None,
     deaths: tuple[dict[str, int], tuple[PastDeath, ...]] = ({}, ()),
     losses: tuple[PastLoss, ...] = (),
+    sites: Sequence[SiteInfo] = (),
     processes: dict[int, Process] | None = None,
     now: float,
     late: float = LATE,
@@ -356,6 +359,7 @@ def assess(
     slow += past_losses(losses, endpoints, backlogs, since, now)
     slow += refused(traffic.forbidden - (before.forbidden if before is not None else 0), endpoints)
     slow += full_pools(pools, waited_before or {})
+    slow += sites_away(sites)
     slow += without_mailbox(
         traffic.mailboxes_failed - (before.mailboxes_failed if before is not None else 0)
     )

@@ -248,6 +248,7 @@ class BusView:
             lost_before=lost,
             deaths=deaths,
             losses=losses,
+            sites=sites,
             processes=processes,
             now=clock.wall / 1e9,
             late=late,

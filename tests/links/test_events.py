@@ -243,3 +243,5 @@ def test_the_bus_tells_when_another_site_can_be_reached_and_when_not(stage: Stag
     down = watcher.receive(timeout=30)
     assert down is not None
     assert (down.payload.site, down.payload.run) == ("there", up.payload.run)
+    with shmbus.observe(here.bus) as view:
+        eventually(lambda: [site.state for site in view.sites()] == ["here", "left"])

@@ -247,6 +247,19 @@ def test_a_link_of_which_nothing_is_noted_stands_for_itself(
     assert [r.endpoint for r in seen.route("other").receivers] == []
 
 
+def test_sites_that_are_down_or_refused_are_reasons_of_health_and_who_has_left_is_none(
+    link: EndpointByHand, seen: BusView
+) -> None:
+    down = msgspec.structs.replace(UP, site="oslo", state="down", reason="no word of it")
+    refused = msgspec.structs.replace(UP, site="bern", state="refused", reason="version 2")
+    left = msgspec.structs.replace(UP, site="pisa", state="left")
+    link.interests(*(note(n, each) for n, each in enumerate((HERE, UP, left, down, refused), 1)))
+    told = [each for each in seen.health().reasons if each.startswith("site ")]
+    assert len(told) == 2
+    assert any("oslo" in each and "no word of it" in each for each in told)
+    assert any("bern" in each and "version 2" in each for each in told)
+
+
 # As a link writes them --------------------------------------------------------------------------
 
 

@@ -76,7 +76,13 @@ def rate(history: Sequence[tuple[float, float]], width: int) -> Text:
     return Text.assemble(("rate ", "dim"), (columns, "green"), (legend, "dim"))
 
 
-SITES = {"up": "green", "down": "bold red", "refused": "bold red", "here": "dim"}
+SITES = {
+    "up": "green",
+    "down": "bold red",
+    "refused": "bold red",
+    "left": "dim",
+    "here": "dim",
+}
 """The style of each state of a site."""
 
 
