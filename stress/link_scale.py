@@ -60,8 +60,8 @@ STAYS = 3600.0
 """Seconds that an endpoint lives, on average."""
 FRAME = 150
 """Bytes of a frame beside its payload: its key on the wire, zenoh's own head, TCP and IP."""
-TRANSPORT = 200_000
-"""Bytes of memory for a connection of zenoh's: seen at a session of 1.10 that 50 others joined."""
+TRANSPORT = 120_000
+"""Bytes of memory for a connection of zenoh's: seen at a session of 1.10 that 30 clients joined."""
 
 
 @dataclass(frozen=True)

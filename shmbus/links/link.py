@@ -171,13 +171,14 @@ class Link:
 async def _open(node: Node) -> None:
     """Join the space with all that a link does."""
     await node.attach()
-    Notes(node)
+    notes = Notes(node)
     ping_peers(node)
     handling = Handling(node)
     Events(node)
     Confirmed(node, handling.answer)
     on_bus.serve(node.endpoint, node.status, node.ping)
     await node.join()
+    notes.write()
 
 
 def link(bus: str | None = None, config: LinkConfig | Mapping[str, Any] | None = None) -> Link:

@@ -19,7 +19,7 @@ from shmbus.aio.endpoint import Endpoint
 from shmbus.aio.line import NO_LINE
 from shmbus.aio.posting import EVENT
 from shmbus.aio.threads import in_thread
-from shmbus.errors import BusError, NoSuchSite, SiteTaken
+from shmbus.errors import BusError, LinkFailed, NoSuchSite, SiteTaken
 from shmbus.events import LinkDown, LinkUp
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.views import EndpointInfo
@@ -174,6 +174,7 @@ class Node:
     async def join(self) -> None:
         """Then join the space. Raises `NotSupported`, `LinkFailed` and `SiteTaken`."""
         config = self.config
+        await self._apart(self._require_sole)
         await self._see()
         self._session = Session(config, self.bus, self._on_frames, self._on_signs)
         await self._apart(self._session.open)
@@ -198,6 +199,20 @@ class Node:
     async def _apart(self, function: Callable[[], None]) -> None:
         """Call what may wait, in a thread."""
         await in_thread(self.endpoint.name, "session", function)
+
+    def _require_sole(self) -> None:
+        """Raises `LinkFailed` where another link joins this bus to the same space: all would cross
+        twice."""
+        space = self.config.space
+        for other in self.endpoint.bus.sites():
+            if (other.state, other.space) == ("here", space) and other.link != self.endpoint.name:
+                raise LinkFailed(
+                    bus=self.bus,
+                    site=self.config.site,
+                    reason=f"{other.link!r} joins it to space {space!r} already, as site "
+                    f"{other.name!r}",
+                    remedy="End that link, or give this one another space",
+                )
 
     async def _alone(self) -> None:
         """Wait until no other link has this site's name. Raises `SiteTaken`."""
