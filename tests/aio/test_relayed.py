@@ -12,9 +12,11 @@ import pytest
 import shmbus
 from shmbus import errors
 from shmbus.aio.attach import attach_as
+from shmbus.aio.line import NO_LINE
 from shmbus.endpoint._kernel import Encoded, Origin, entry_in, entry_of, events_in
 from shmbus.endpoint.payloads import MSGPACK, RAW
 from shmbus.shared.failures import Passed
+from shmbus.shared.layout import Kind, RecordFlag
 from shmbus.shared.sites import SiteNote, encode
 from shmbus.testing import eventually
 
@@ -268,3 +270,22 @@ async def test_what_a_link_notes_is_read_by_observers_until_it_takes_that_back(
         message = await link.receive(60)
         assert message is not None
         assert message.payload == 1
+
+
+async def test_who_gives_back_what_came_with_an_origin_that_is_none_stays(
+    bus: shmbus.Bus, attach: AioAttach
+) -> None:
+    async with attach_as("@link", bus.name) as link, attach("worker") as worker:
+        got = asyncio.Queue[tuple[object, object]]()
+
+        async def give_back(message: shmbus.Message) -> None:
+            got.put_nowait((message.source, message.site))
+            message.nack()
+
+        worker.handle("job", give_back, redeliver=True)
+        worker.start()
+        flags = int(RecordFlag.RAW | RecordFlag.RELAYED)
+        link._looped.post(int(Kind.SEND), flags, "job", bytes(200), NO_LINE)
+        for _ in range(2):
+            assert await got.get() == ("@link", None)
+        assert "worker" in [endpoint.name for endpoint in bus.endpoints()]

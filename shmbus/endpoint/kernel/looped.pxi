@@ -457,7 +457,7 @@ cdef class Looped:
     def post_together(self, items, int line):
         """Send messages by one store, so that whoever is killed, all are sent or none: tuples of kind, flags, type and
         payload, of which the first alone may be so large that it goes by the pool. NO_LINE, or the line in which they
-        have to wait."""
+        have to wait. Raises `Forbidden` if one may not be sent, and sends none then."""
         cdef ep_message m
         cdef ep_batch_limits limits
         cdef uint64_t length = 0
@@ -471,6 +471,8 @@ cdef class Looped:
         for kind, flags, type, payload in items:
             self._outbox.give_back(self._fill(&m, kind, flags, type, payload))
             length += self._outbox.ring_bytes(&m, type)
+            if self._outbox.granted:
+                self._outbox.check_grant(kind, type, ALONE)
         if not self._outbox.has_room(2 * length):  # as much again may stay free at the end of the ring
             self._outbox.large = False
             self._outbox.lack.space = min(2 * length, self._connection.e.out[SB_DATA].capacity // 2)

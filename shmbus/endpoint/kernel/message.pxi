@@ -391,9 +391,10 @@ cdef class Message:
             self.came_from(self._origin)
 
     cdef void came_from(self, Origin origin):
-        """It is of another bus, if that says so."""
+        """It is of another bus, if that says so; else it is as any other."""
         self._origin = origin if origin.o.site[0] else None
         if self._origin is None:
+            self._header.flags &= ~<uint16_t>SB_RELAYED
             return
         self.source = name_of(&origin.o)
         self.lost = min(<uint64_t>self.lost + origin.o.lost, <uint64_t>0xffffffff)

@@ -178,7 +178,7 @@ cdef class Outbox:
         if kind == SB_EVENT and type is self._published:
             return 0
         cdef set may = self._may_publish if kind == SB_EVENT else self._may_send
-        if type not in may:
+        if type not in may and not self._is_of_links(type):
             self._look_at_grant("publish" if kind == SB_EVENT else "request", type, number_of(index))
             if len(may) >= LOOKED_AT:
                 may.clear()
