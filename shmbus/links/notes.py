@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from shmbus.errors import BusError
@@ -39,7 +40,12 @@ class Notes:
     def write_later(self) -> None:
         """Numbers have changed."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY, self.write)
+            self._timer = asyncio.get_running_loop().call_later(EVERY, self._write_numbers)
+
+    def _write_numbers(self) -> None:
+        """Of sites: what endpoints there are does not change with them, and they may be many."""
+        self._timer = None
+        self._put(self._of_sites())
 
     def write(self) -> None:
         """Note what is other now."""
@@ -47,25 +53,32 @@ class Notes:
             self._timer.cancel()
             self._timer = None
         self._former, self._since = self._since, {}
-        now = {note.key: note for note in self._notes()}
+        now = [*self._of_sites(), *self._of_endpoints()]
+        self._put(now, self._written.keys() - {note.key for note in now})
+
+    def _put(self, notes: Iterable[Note], gone: Iterable[str] = ()) -> None:
         try:
-            for key, note in now.items():
-                if self._written.get(key) != note:
-                    self._node.endpoint._note(key, encode(note))
-                    self._written[key] = note
-            for key in self._written.keys() - now.keys():
+            for note in notes:
+                if self._written.get(note.key) != note:
+                    self._node.endpoint._note(note.key, encode(note))
+                    self._written[note.key] = note
+            for key in gone:
                 self._node.endpoint._note(key, None)
                 del self._written[key]
         except BusError as why:
             log.debug("link %s: %s", self._node.config.site, why)
 
-    def _notes(self) -> list[Note]:
+    def _of_endpoints(self) -> Iterable[Note]:
+        for peer in self._node.known():
+            if peer.up:
+                yield from (self._endpoint(peer, away) for away in peer.table.endpoints.values())
+
+    def _of_sites(self) -> list[Note]:
         node, config = self._node, self._node.config
         notes: list[Note] = [self._site(config.site, node.run, "here")]
         for peer in node.known():
             if peer.up:
                 notes.append(self._of_peer(peer, "up", ""))
-                notes += [self._endpoint(peer, away) for away in peer.table.endpoints.values()]
             elif peer.leaves:
                 notes.append(self._of_peer(peer, "left", "its link has ended"))
             else:

@@ -1,0 +1,38 @@
+"""What a link tells who observes its bus."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import shmbus
+from shmbus.links import notes
+from shmbus.links.config import LinkConfig
+from shmbus.links.node import Node
+from shmbus.links.notes import Notes
+from shmbus.testing import run_async
+from tests.links.test_leaving import Paris
+
+
+def test_counts_are_noted_without_a_look_at_the_endpoints_of_each_site(
+    bus: shmbus.Bus, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(notes, "EVERY", 0.01)
+
+    @run_async
+    async def main() -> None:
+        paris = Paris()
+        node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), "0" * 16)
+        await node.attach()
+        node._known["paris"] = paris
+        made = Notes(node)
+        made.write()
+        there = {endpoint.name for endpoint in bus.endpoints()}
+        assert there >= {"@link", "reader@paris"}
+        paris.table.endpoints.clear()  # who looks at them again would take them back
+        paris.received = 3
+        made.write_later()
+        while [site.received for site in bus.sites() if site.name == "paris"] != [3]:
+            await asyncio.sleep(0.01)
+        assert {endpoint.name for endpoint in bus.endpoints()} == there
+        await node.close()
