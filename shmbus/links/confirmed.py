@@ -27,7 +27,7 @@ import msgspec
 from shmbus.aio.attach import attach_as
 from shmbus.aio.threads import in_thread
 from shmbus.endpoint._kernel import Encoded, ways
-from shmbus.errors import BusError, Disconnected
+from shmbus.errors import BusError, Disconnected, SetupError
 from shmbus.limits import MAX_NAME
 from shmbus.settings import MIB, Settings
 from shmbus.shared.layout import Kind
@@ -362,7 +362,7 @@ class Receiving:
     async def _publish_alone(self, came: _Came) -> None:
         try:
             await self._publish([came])
-        except Disconnected as why:  # it comes again
+        except (Disconnected, SetupError) as why:  # this bus is not there now: it comes again
             log.debug("link %s: %s", self._node.config.site, why)
         except BusError as why:  # it cannot be published here, such as one that is too large
             self._say(came.peer, Receipt(refused=((came.id, str(why)),)))

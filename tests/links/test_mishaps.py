@@ -14,6 +14,7 @@ from shmbus import errors
 from shmbus.links import keys, wire
 from shmbus.links.channel import DIRECT, Channel
 from shmbus.links.config import LinkConfig
+from shmbus.links.confirmed import Receiving, Sure
 from shmbus.links.node import Node
 from shmbus.links.peer import Peer
 from shmbus.links.rules import Rules
@@ -86,3 +87,45 @@ def test_a_frame_that_a_thread_cannot_send_keeps_no_later_one_from_leaving(
             channel.send(wire.EVENT, type, b"\xc0", bytes(DIRECT))
         eventually(lambda: sent == ["good"], "the other one has left")
     channel.close()
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (errors.NoSuchBus(bus="berlin"), []),
+        (errors.MessageTooLarge(type="job", endpoint="@link", size=2, limit=1), ["refused"]),
+    ],
+)
+def test_a_message_is_refused_only_where_it_cannot_be_published_later(
+    why: errors.BusError, said: list[str]
+) -> None:
+    @run_async
+    async def main() -> None:
+        told = list[str]()
+
+        class Paris(Peer):
+            def tell(self, what: str, body: Any) -> None:
+                told.extend(["refused"] * len(body.refused))
+
+        class Berlin:
+            @property
+            def bus(self) -> Any:
+                raise why
+
+            name = "@link"
+
+        class Link:
+            endpoint, config = Berlin(), LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",))
+
+            def __init__(self) -> None:
+                self.peers: dict[str, Peer] = {}
+
+        there = keys.Outbox("default", "berlin", "paris")
+        channel = Channel(there, RUN, ITS, lambda *_: None, **SETTINGS)
+        link: Any = Link()
+        peer = link.peers["paris"] = Paris("paris", ITS, Rules([">"], [">"]), channel)
+        receiving = Receiving(link)
+        receiving.take(peer, "job", msgspec.Raw(wire.packed(Sure("writer", 1, "", 0))), b"")
+        assert receiving._work is not None
+        await receiving._work
+        assert told == said
