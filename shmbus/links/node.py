@@ -501,7 +501,11 @@ class Node:
 
     async def _see(self) -> None:
         there = self.endpoint.bus.endpoints
-        self._seen = await in_thread(self.endpoint.name, "looking", there)
+        found = await in_thread(self.endpoint.name, "looking", there)
+        before = {(e.name, e.pid, e.generation): e for e in self._seen}
+        # What the dispatcher does not route by yet is as it was; it tells when it does.
+        routed = (e if e.routed else before.get((e.name, e.pid, e.generation)) for e in found)
+        self._seen = [e for e in routed if e is not None]
         self._tables.clear()
 
     def _rules(self, site: str) -> Rules:

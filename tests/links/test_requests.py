@@ -141,6 +141,16 @@ def test_who_handles_it_here_is_preferred_and_after_him_who_does_there(ends: End
     assert asker.request("who").payload == "there"
 
 
+def test_who_has_waited_for_a_type_of_many_is_answered(ends: Ends) -> None:
+    asker, worker = ends
+    for n in range(60):
+        worker.handle(f"of.many.{n}", lambda message: message.payload)
+    worker.start()
+    for n in range(60):
+        asker.wait_for(f"of.many.{n}", timeout=30)
+        assert asker.request(f"of.many.{n}", n).payload == n
+
+
 def test_many_at_a_time_are_answered(ends: Ends) -> None:
     asker, worker = ends
     worker.handle("echo", lambda message: message.payload)
