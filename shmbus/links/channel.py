@@ -166,8 +166,12 @@ class Channel:
         return False
 
     def _lose(self, frame: _Frame) -> None:
-        self.lost[frame.type] += frame.messages
-        self._untold[frame.type] += frame.messages
+        self.miss(frame.type, frame.messages)
+
+    def miss(self, type: str, messages: int) -> None:
+        """So many messages of a type do not get there."""
+        self.lost[type] += messages
+        self._untold[type] += messages
 
     def _leave(self, frame: _Frame) -> None:
         self._seq += 1
@@ -198,8 +202,7 @@ class Channel:
             sent = self._sent.popleft()
             self.under_way -= sent.size
             if any(first <= sent.seq <= last for first, last in gaps):
-                self.lost[sent.type] += sent.messages
-                self._untold[sent.type] += sent.messages
+                self.miss(sent.type, sent.messages)
                 if sent.lost is not None:
                     told.append(sent.lost)
         self._flow()

@@ -206,6 +206,9 @@ class Leaving:
             self._last = alike
         if groups and not self._ways:
             message.nack(reason="no other site has a member of its group any more")
+        if message.lost:  # by this link's ring, whose types nobody knows
+            for gathered, kind in self._ways:
+                gathered.peer.channel.miss(kind.there, message.lost)
         for gathered, kind in self._ways:
             gathered.add(kind, payloads, table)
 
@@ -306,6 +309,12 @@ class _Came:
         origin = Origin(o.source, o.site, max(there - self.ahead, 0), o.error_ns, there, o.lost)
         group = self.run.targets[self.target]
         return Encoded(wire.FLAGS_OF[self.run.format], self.payloads[at : at + size], origin, group)
+
+    def told(self) -> None:
+        """What was lost before it has been told with the one before."""
+        o = self.origin
+        if o.lost:
+            self.origin = Origin(o.source, o.site, o.sent_ns, o.error_ns, o.sent_there_ns, 0)
 
     def skip(self) -> None:
         """That is done with."""
@@ -414,6 +423,7 @@ class Coming:
         flags = came.flags & ~wire.FORMAT_BITS
         try:
             await posting.in_line(came.line, KIND, flags, came.type, came.left(), None)
+            came.told()
         except BusError as why:
             self._refuse(came, why)
         came.skip()

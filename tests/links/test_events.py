@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pytest
 
 import shmbus
+from shmbus.endpoint._kernel import Origin, entry_of
 from shmbus.events import LinkDown, LinkUp
+from shmbus.links.events import Run, _Came
+from shmbus.links.peer import Peer
 from shmbus.links.status import PeerStatus
 from shmbus.testing import eventually
 from tests.links.stage import Site, Stage, meet, mesh
@@ -245,3 +249,39 @@ def test_the_bus_tells_when_another_site_can_be_reached_and_when_not(stage: Stag
     assert (down.payload.site, down.payload.run) == ("there", up.payload.run)
     with shmbus.observe(here.bus) as view:
         eventually(lambda: [site.state for site in view.sites()] == ["here", "left"])
+
+
+def test_what_the_links_own_ring_loses_is_counted_over_there(stage: Stage) -> None:
+    here, there = stage.site("here", in_bytes=1 << 16, block_timeout=0.001), stage.site("there")
+    mesh(here, there)
+    meet(here, there)
+    publisher, reader = here.attach("publisher"), there.attach("reader")
+    reader.subscribe("flood")
+    publisher.wait_for("flood")
+    assert here.link is not None
+    batch = [("flood", bytes(1000))] * 1500
+    here.link._call(lambda _: publisher.publish_many(batch))  # it takes nothing meanwhile
+    came = lost = more = 0
+    while came + lost < 1500 + more and more < 20:
+        message = reader.receive(timeout=0.2)
+        if message is None:
+            publisher.publish("flood", "what was lost is told with the next one")
+            more += 1
+        else:
+            came, lost = came + 1, lost + message.lost
+    assert lost > 0
+    assert came + lost == 1500 + more
+
+
+def test_what_was_lost_is_told_with_one_event_of_those_that_wait_for_space() -> None:
+    run = Run("publisher", 0, ("",), 0, entry_of(1, 1) + entry_of(2, 1))
+    origin = Origin("publisher", "there", 1, 0, 1, 7)
+    came = _Came(cast(Peer, None), "flood", "flood", run, b"ab", 2, origin, 0)
+    told = []
+    while not came.done:
+        left = came.left().origin
+        assert left is not None
+        told.append(left.lost)
+        came.told()
+        came.skip()
+    assert told == [7, 0]
