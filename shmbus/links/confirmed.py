@@ -66,6 +66,9 @@ _PAUSE = 0.01
 AWAY = 30.0
 """Seconds for which messages for a site are accepted that is not there: it may be restarted."""
 
+KEPT = 3600.0
+"""Seconds after that for which it keeps those that it holds; then it gives them back."""
+
 NOTE = "$bus.link.done"
 """What the types of notes begin with; behind it the site that the messages came from."""
 
@@ -125,6 +128,11 @@ def groups_held(config: LinkConfig, peer: Peer, there: str) -> frozenset[str]:
         for pattern in peer.rules.offered(wanted.pattern)
         if confirms(config, msgspec.structs.replace(wanted, pattern=pattern))
     )
+
+
+def endpoint_of(node: Node, site: str) -> str:
+    """The name of that which holds what is for a site."""
+    return f"@{node.config.name}.{site}"
 
 
 class Ids:
@@ -214,7 +222,7 @@ class Holding:
             await in_thread(endpoint.name, "keeper", partial(tell, keep))
 
     async def _attach(self) -> Endpoint:
-        name = f"@{self._node.config.name}.{self.site}"
+        name = endpoint_of(self._node, self.site)
         self._endpoint = endpoint = await attach_as(
             name, self._node.bus, settings=_SETTINGS, reconnect="always", concurrency=HELD
         )
@@ -297,6 +305,12 @@ class Holding:
         held = self._held.get(id)
         if held is not None and not held.result.done():
             held.result.set_result(refused)
+
+    def give_up(self) -> None:
+        """The site does not return: give back what is held for it. Who else handles that gets it,
+        as what a receiver had that died; where nobody does, it becomes a dead letter."""
+        for id in self._held:
+            self._settle(id, f"site {self.site} has not returned, and may have it")
 
     async def close(self) -> None:
         """Give back what is held, and leave."""
@@ -437,6 +451,8 @@ class Confirmed:
         self._held: dict[str, Holding] = {}
         self._receiving = Receiving(node)
         self._away: dict[str, asyncio.TimerHandle] = {}
+        self._beginning: asyncio.TimerHandle | None = None
+        self._telling: asyncio.Task[None] | None = None
         node.on_close.append(self.close)
         node.unconfirmed = self.unconfirmed
         node.lanes[CONFIRMED] = self._receiving.take
@@ -445,6 +461,9 @@ class Confirmed:
             node.on_up.append(self._met)
             node.on_down.append(self._gone)
             node.on_wants.append(self._changed)
+            if node.keep is not None:
+                loop = asyncio.get_running_loop()
+                self._beginning = loop.call_later(AWAY, self._tell_keeper)
 
     def _changed(self, peer: Peer) -> None:
         wanted = frozenset(self._wanted(peer))
@@ -476,7 +495,28 @@ class Confirmed:
         """It may be there again soon."""
         if (holding := self._held.get(peer.site)) is not None:
             loop = asyncio.get_running_loop()
-            self._away[peer.site] = loop.call_later(AWAY, holding.want, frozenset())
+            self._away[peer.site] = loop.call_later(AWAY, self._expect_no_more, holding)
+
+    def _expect_no_more(self, holding: Holding) -> None:
+        """Its site is away for long."""
+        holding.want(frozenset())
+        loop = asyncio.get_running_loop()
+        self._away[holding.site] = loop.call_later(KEPT, holding.give_up)
+
+    def _tell_keeper(self) -> None:
+        """What was kept for sites that the link before this one knew, and that have not come."""
+        loop = asyncio.get_running_loop()
+        self._telling = loop.create_task(self._keep_no_others())
+
+    async def _keep_no_others(self) -> None:
+        node = self._node
+        if (tell := node.keep) is not None:
+            names = tuple(endpoint_of(node, site) for site in self._held)
+            keep = Keep(node.endpoint.name, (), now=True, all=names)
+            try:
+                await in_thread(node.endpoint.name, "keeper", partial(tell, keep))
+            except BusError as why:
+                log.warning("link %s: %s", node.config.site, why)
 
     def _take_receipt(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         receipt = _receipt.read(body)
@@ -491,7 +531,10 @@ class Confirmed:
     async def close(self) -> None:
         """Give back what is held, and end."""
         self._receiving.close()
-        for timer in self._away.values():
-            timer.cancel()
+        for timer in (*self._away.values(), self._beginning):
+            if timer is not None:
+                timer.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
         for holding in self._held.values():
             await holding.close()

@@ -80,7 +80,8 @@ class Handling:
         return await self._asking.ask(message)
 
     async def answer(self, site: str, message: Message) -> Answer:
-        """Of a request that an endpoint for that site alone has got."""
+        """Of a request that an endpoint for that site alone has got: unless it is for all,
+        the nearest site is asked, whichever that is."""
         if message._directed:
             able = [each for each in self._able(message.type) if each[0].site == site]
             return await gather_there(self._asking, able, message, monotonic_ns())

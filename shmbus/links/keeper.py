@@ -45,6 +45,9 @@ class Keep(msgspec.Struct, array_like=True, frozen=True, tag="keep"):
     interests: tuple[Kept, ...]
     now: bool
     """Whether the bus routes by them, and by no others of it; else it is about to."""
+    all: tuple[str, ...] | None = None
+    """Which endpoints the link has: what is kept for others is kept no more. None: it may have
+    others."""
 
 
 Tell = Callable[[Keep], None]
@@ -67,6 +70,8 @@ class Keeper:
         before = self._kept.get(told.endpoint, frozenset())
         now = frozenset(told.interests)
         self._kept[told.endpoint] = now if told.now else before | now
+        if told.all is not None:
+            self._kept = {name: kept for name, kept in self._kept.items() if name in told.all}
         wanted = frozenset[Kept]().union(*self._kept.values())
         if told.now and (self._place._data_waits() or wanted < self._there):
             self._follow(wanted)

@@ -11,7 +11,7 @@ import pytest
 
 import shmbus
 from shmbus.events import Undeliverable
-from shmbus.links import Keeper, Link, LinkConfig
+from shmbus.links import Keeper, Link, LinkConfig, confirmed
 from shmbus.testing import eventually
 from tests.links.stage import Site, Stage, meet, mesh
 
@@ -193,3 +193,33 @@ def test_what_nobody_takes_there_any_more_is_undeliverable_here(stage: Stage) ->
         message = here.receive(60)
     assert message is not None
     assert (message.payload.type, message.payload.source) == ("job.do", "here")
+
+
+def test_what_waits_for_a_site_that_does_not_return_becomes_a_dead_letter(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed, "AWAY", 0.1)
+    monkeypatch.setattr(confirmed, "KEPT", 0.1)
+    berlin, paris = stage.sites("berlin", "paris")
+    there, here = Receiver(paris), berlin.attach("here")
+    there.handle("job.do")
+    paris.join(**CONFIRMED)
+    here.subscribe("$bus.undeliverable", payload_type=Undeliverable)
+    config = LinkConfig.of(berlin.config(paris, **CONFIRMED))
+    with Keeper(berlin.bus, config.name) as keeper:
+        with Link(berlin.bus, config, keeper.keep):
+            await_link(berlin, "job.do", "handle")
+            assert paris.link is not None
+            paris.link.close()
+            here.send("job.do", "held")
+            held = here.receive(60)
+            paris.join(**CONFIRMED)
+            await_link(berlin, "job.do", "handle")
+        paris.link.close()
+        here.send("job.do", "kept")
+        with Link(berlin.bus, config, keeper.keep):
+            kept = here.receive(60)
+    assert held is not None
+    assert kept is not None
+    assert [each.payload.payload[1:] for each in (held, kept)] == [b"held", b"kept"]
+    assert not there.came
