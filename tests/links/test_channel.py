@@ -92,6 +92,17 @@ def test_what_finds_no_space_is_dropped_and_counted_and_the_peer_is_told(
     assert network.lost == dict(made.lost)
 
 
+def test_a_small_frame_does_not_pass_a_large_one_that_waits() -> None:
+    network = Network()
+    made = channel(network)
+    for type, size in (("a", 400), ("large", 800), ("small", 10)):
+        send(made, type, size)
+    assert [type for type, _, _ in network.frames] == ["a"]
+    made.acknowledge(1)
+    made.acknowledge(2)
+    assert [type for type, _, _ in network.frames] == ["a", "large", "small"]
+
+
 def test_what_somebody_waits_for_is_not_dropped() -> None:
     network = Network()
     made = channel(network, buffer=500)
