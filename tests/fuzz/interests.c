@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     static const char *types[] = {"a.b", "a", "a.b.c", "$bus.endpoint.up", "x-1.y_2"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         dp_pin_routes(&w->f->routes);
-        struct dp_route *route = dp_lookup(&w->f->routes, (const uint8_t *)types[i], (uint16_t)strlen(types[i]));
+        struct dp_route *route = dp_lookup(&w->f->routes, (const uint8_t *)types[i], (uint16_t)strlen(types[i]), 0);
         CHECK(route);
         for (uint32_t k = 0; k < route->plain.count; k++)
             CHECK(route->plain.list[k].slot == g->slot || route->plain.list[k].slot == a->slot);
