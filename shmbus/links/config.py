@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -270,11 +270,17 @@ def _struct(struct: type[T], table: Mapping[str, Any], where: str = "") -> T:
         try:
             values[field.name] = msgspec.convert(value, field.type)
         except msgspec.ValidationError as why:
-            raise _wrong(at, value, str(why), _EXAMPLES.get(key, "Give what it takes")) from None
+            raise _wrong(at, value, str(why), _EXAMPLES.get(key) or _choices(field.type)) from None
     for name, field in fields.items():
         if field.required and name not in table:
             raise _wrong(where + name, None, "it is missing", f"Add {_EXAMPLES.get(name, name)}")
     return struct(**values)
+
+
+def _choices(kind: Any) -> str:
+    """What may be given for a field of this type."""
+    choices = [*map(repr, get_args(kind))] if get_origin(kind) is Literal else [kind.__name__]
+    return "Give " + " or ".join(choices).replace("'", '"')
 
 
 _EXAMPLES = {

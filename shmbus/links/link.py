@@ -6,13 +6,14 @@ import asyncio
 import atexit
 import concurrent.futures
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from shmbus.errors import InvalidSetting, LinkClosed, NoThread
+from shmbus.errors import ForkedEndpoint, InvalidSetting, LinkClosed, NoThread
 from shmbus.shared import names, threads
 
 from . import on_bus
@@ -48,6 +49,7 @@ class Link:
     def __init__(self, bus: str | None, config: LinkConfig, keep: Tell | None = None) -> None:
         self.config = config
         self._bus, self._keep = bus, keep
+        self._pid = os.getpid()
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._reason: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"shmbus-link-{config.site}")
@@ -67,7 +69,8 @@ class Link:
             raise
 
     def status(self) -> LinkStatus:
-        """Itself, and the other sites, at this moment. Raises `LinkClosed`."""
+        """Itself, and the other sites, at this moment. Raises `LinkClosed`, and in a forked child
+        `ForkedEndpoint`."""
         return self._call(lambda node: node.status())
 
     def ping(self, site: str) -> float:
@@ -90,9 +93,9 @@ class Link:
         return True
 
     def close(self) -> None:
-        """Leave the other sites and the bus. Harmless if done before."""
+        """Leave the other sites and the bus. Harmless if done before, and in a forked child."""
         loop = self._loop
-        if loop is not None:
+        if loop is not None and os.getpid() == self._pid:
             with suppress(RuntimeError):  # it is closed
                 loop.call_soon_threadsafe(self._stop.set)
         if self._thread is not threading.current_thread():
@@ -154,7 +157,9 @@ class Link:
     def _await(self, function: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
         """Likewise, where that is to be awaited."""
         loop, node = self._loop, self._node
-        if loop is None or node is None:
+        if os.getpid() != self._pid:
+            raise ForkedEndpoint(endpoint=f"@{self.config.name}", pid=self._pid)
+        if loop is None or node is None or self.closed:
             raise self._closed()
         calling = function(node)
         try:
