@@ -117,7 +117,8 @@ class Link:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=_loops()) as runner:
+                runner.run(self._serve())
         except BaseException as why:
             self._reason = why
             if not self._ready.done():
@@ -171,6 +172,15 @@ class Link:
     def _closed(self) -> LinkClosed:
         reason = "" if self._reason is None else str(self._reason)
         return LinkClosed(site=self.config.site, reason=reason)
+
+
+def _loops() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes its loop: uvloop's takes less time for each frame, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _open(node: Node) -> None:

@@ -1,12 +1,14 @@
 """The session with zenoh: what carries between machines.
 
-zenoh calls in threads of its own. What comes is put down here, and the link's loop is woken once
-for all of it.
+A frame is put down here by the thread of zenoh's that has received it, and the link's loop is woken
+once for all of them. That thread reads from the network: it never waits here, and touches nothing
+else of the link's. All that a frame leads to is the loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 import re
@@ -155,7 +157,11 @@ class Session:
 
     def receive(self, key: str) -> None:
         """Get the frames that match this key."""
-        self._declare(lambda session: session.declare_subscriber(key, self._framed))
+        from zenoh.handlers import Callback
+
+        # Otherwise a thread of Python's would be between, and each frame a switch more.
+        framed = Callback(_kept_known(self._framed), indirect=False)
+        self._declare(lambda session: session.declare_subscriber(key, framed))
 
     def watch(self, key: str) -> None:
         """Be told of the tokens that match this key, those that are there first."""
@@ -188,7 +194,7 @@ class Session:
         return set() if session is None else {link.dst for link in session.info.links()}
 
     def _framed(self, sample: zenoh.Sample) -> None:
-        """In a thread of zenoh's."""
+        """In the thread that has received it."""
         attachment = sample.attachment
         payload = sample.payload.to_bytes()
         head = b"" if attachment is None else attachment.to_bytes()
@@ -217,8 +223,9 @@ class Session:
         self._awake = False  # first: what comes from now on wakes it again
         signs = [self._signs.popleft() for _ in range(len(self._signs))]
         frames = [self._frames.popleft() for _ in range(len(self._frames))]
+        size = sum(_size(head, payload) for _, head, payload in frames)
         with self._lock:
-            self._waiting -= sum(_size(head, payload) for _, head, payload in frames)
+            self._waiting -= size
         if signs:
             self._on_signs(signs)
         if frames:
@@ -280,6 +287,21 @@ def _zenoh() -> Any:
             remedy="Install it: pip install 'shmbus[link]'",
         ) from None
     return zenoh
+
+
+def _kept_known(function: Callable[[zenoh.Sample], None]) -> Callable[[zenoh.Sample], None]:
+    """The same, for a thread that Python did not start: it stays known to Python from its first
+    call on, since to make it known anew takes longer than the call. zenoh's threads last as long as
+    the process."""
+    known = threading.local()
+
+    def call(sample: zenoh.Sample) -> None:
+        if not hasattr(known, "by_python"):
+            known.by_python = True
+            ctypes.pythonapi.PyGILState_Ensure()  # never released
+        function(sample)
+
+    return call
 
 
 def _with_port(endpoint: str) -> str:
