@@ -1,14 +1,12 @@
 """The session with zenoh: what carries between machines.
 
-A frame is put down here by the thread of zenoh's that has received it, and the link's loop is woken
-once for all of them. That thread reads from the network: it never waits here, and touches nothing
-else of the link's. All that a frame leads to is the loop's.
+zenoh calls in threads of its own. They put down here what comes, wake the link's loop once for all
+of it, and touch nothing else of the link's. All that a frame leads to is the loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import logging
 import re
@@ -157,11 +155,7 @@ class Session:
 
     def receive(self, key: str) -> None:
         """Get the frames that match this key."""
-        from zenoh.handlers import Callback
-
-        # Otherwise a thread of Python's would be between, and each frame a switch more.
-        framed = Callback(_kept_known(self._framed), indirect=False)
-        self._declare(lambda session: session.declare_subscriber(key, framed))
+        self._declare(lambda session: session.declare_subscriber(key, self._framed))
 
     def watch(self, key: str) -> None:
         """Be told of the tokens that match this key, those that are there first."""
@@ -194,7 +188,7 @@ class Session:
         return set() if session is None else {link.dst for link in session.info.links()}
 
     def _framed(self, sample: zenoh.Sample) -> None:
-        """In the thread that has received it."""
+        """In a thread of zenoh's."""
         attachment = sample.attachment
         payload = sample.payload.to_bytes()
         head = b"" if attachment is None else attachment.to_bytes()
@@ -287,21 +281,6 @@ def _zenoh() -> Any:
             remedy="Install it: pip install 'shmbus[link]'",
         ) from None
     return zenoh
-
-
-def _kept_known(function: Callable[[zenoh.Sample], None]) -> Callable[[zenoh.Sample], None]:
-    """The same, for a thread that Python did not start: it stays known to Python from its first
-    call on, since to make it known anew takes longer than the call. zenoh's threads last as long as
-    the process."""
-    known = threading.local()
-
-    def call(sample: zenoh.Sample) -> None:
-        if not hasattr(known, "by_python"):
-            known.by_python = True
-            ctypes.pythonapi.PyGILState_Ensure()  # never released
-        function(sample)
-
-    return call
 
 
 def _with_port(endpoint: str) -> str:
