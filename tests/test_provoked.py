@@ -834,9 +834,12 @@ def test_a_link_that_can_listen_nowhere(bus: shmbus.Bus) -> None:
 
 
 def test_a_site_whose_name_another_link_has(bus: shmbus.Bus) -> None:
-    with link(bus.name, LinkConfig(site="berlin", listen=["tcp/127.0.0.1:0"])) as first:
+    with (
+        link(bus.name, LinkConfig(site="berlin", listen=["tcp/127.0.0.1:0"])) as first,
+        shmbus.serve(f"{bus.name}-2") as other,
+    ):
         there = first.status()
-        config = LinkConfig(site="berlin", name="second", connect=there.listening, detection=0.1)
+        config = LinkConfig(site="berlin", connect=there.listening, detection=0.1)
         with provoked(
             errors.SiteTaken,
             "Give this bus another site",
@@ -845,7 +848,7 @@ def test_a_site_whose_name_another_link_has(bus: shmbus.Bus) -> None:
             run=there.run,
             seconds=0.1,
         ):
-            link(bus.name, config)
+            link(other.name, config)
 
 
 def test_a_site_that_is_not_up(bus: shmbus.Bus) -> None:
