@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import sys
+import threading
 import time
 
 import click
@@ -43,9 +45,9 @@ def shmtop(bus: str | None, once: bool, as_json: bool, interval: float) -> None:
     hangs or has died. Two pages attach to the bus, and say so: the tail, and that of deaths and
     events. The key ? explains keys, columns and states.
 
-    Exit codes: 0, also when ended by Ctrl-C or SIGTERM; with --once or --json 1 if the bus is not
-    healthy; 2 without a terminal; 3 if the bus cannot be read; as those of `shmbus --help`
-    otherwise.
+    Exit codes: 0, also when ended by Ctrl-C or SIGTERM; 1 if its terminal has gone, and with --once
+    or --json if the bus is not healthy; 2 without a terminal; 3 if the bus cannot be read; as those
+    of `shmbus --help` otherwise.
     """
     sampler = Sampler(bus)
     try:
@@ -74,12 +76,22 @@ def live(sampler: Sampler, interval: float) -> None:
         from .app import ShmTop
 
         app = ShmTop(sampler, interval)
+        threading.Thread(target=_end_with_terminal, name="shmtop-terminal", daemon=True).start()
         gc.freeze()  # what was imported stays: do not search all of it after every few looks
         try:
             app.run()
         finally:
             if app.attached is not None:
                 app.attached.join(LEAVING)
+
+
+def _end_with_terminal() -> None:
+    """Wait until the terminal is gone, and end: Textual's threads would look at it for ever."""
+    gone = select.poll()
+    gone.register(0, 0)  # nothing but its end
+    gone.poll()
+    time.sleep(LEAVING)  # for who is told by SIGHUP
+    os._exit(1)
 
 
 def _print_once(sampler: Sampler, as_json: bool, interval: float) -> int:

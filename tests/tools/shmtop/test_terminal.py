@@ -79,8 +79,9 @@ class Terminal:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
-        os.close(self.ours)
-        os.close(self.theirs)
+        for end in (self.ours, self.theirs):
+            with suppress(OSError):  # a test has closed it
+                os.close(end)
 
 
 @pytest.fixture
@@ -167,3 +168,9 @@ def test_without_a_terminal_it_refuses_in_one_line(
     assert "--json" in said.err
     assert len(said.err.splitlines()) == 1
     assert "\x1b" not in said.err
+
+
+def test_it_ends_where_its_terminal_is_gone(terminal: Terminal) -> None:
+    os.close(terminal.ours)
+    os.close(terminal.theirs)
+    assert terminal.process.wait(30) == 1
