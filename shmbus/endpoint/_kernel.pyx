@@ -46,6 +46,7 @@ from shmbus.errors import (
     InvalidPayloadType,
     InvalidSetting,
     MessageTooLarge,
+    NoRoute,
     NoThread,
     NotARequest,
     NotSupported,

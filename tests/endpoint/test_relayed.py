@@ -336,3 +336,17 @@ def test_only_links_have_names_with_an_at_sign(bus: shmbus.Bus, link: Link) -> N
     bus.evict("@@link")
     with pytest.raises(errors.Evicted):
         keeper.receive(60)
+
+
+def test_a_request_that_lies_at_a_link_when_nobody_beyond_it_handles_that_any_more_has_no_route(
+    bus: shmbus.Bus, attach: Attach, link: Link
+) -> None:
+    here, client = link(), attach("client")
+    handling = here._subscribing.handle(
+        "question", lambda message: "answer", payload_type=None, redeliver=False, limit=None
+    )
+    asked = client.request_async("question", timeout=None)
+    eventually(lambda: next(e for e in bus.endpoints() if e.name == "@link").untouched == 1)
+    handling.close()
+    here.start()
+    assert isinstance(asked.exception(timeout=60), errors.NoRoute)

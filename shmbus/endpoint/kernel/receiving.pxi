@@ -228,6 +228,10 @@ cdef class Receiving:
 
     cdef int _handle(self, Message m, Callbacks callbacks) except -1:
         if callbacks.handler is None:
+            if m._header.kind == SB_REQUEST and self._connection.name.startswith("@"):
+                self._try_fail(m, Passed(NoRoute(type=m.type)))  # a link: nobody beyond it handles that any more
+                m.done()
+                return 0
             self._count_error()
             self._log_unhandled(m)
             if m._header.kind == SB_REQUEST:
