@@ -37,7 +37,7 @@ class Handling:
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._asking = Asking(self._able, self._loop)
-        self._serving = Serving(node.endpoint, self._loop)
+        self._serving = Serving(node.endpoint, self._loop, node.config.detection)
         self._jobs = node.endpoint._turns.jobs
         self._handled: dict[str, Subscription] = {}
         self._following: asyncio.Task[None] | None = None

@@ -109,9 +109,14 @@ class Work:
 class Serving:
     """Those of one link, whose endpoint asks here."""
 
-    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
-        self._endpoint, self._loop = endpoint, loop
+    def __init__(
+        self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop, detection: float
+    ) -> None:
+        """`detection`: seconds after which this bus counts as dead where nobody serves it."""
+        self._endpoint, self._loop, self._detection = endpoint, loop, detection
         self._works: dict[Peer, dict[int, Work]] = {}
+        self._look: asyncio.TimerHandle | None = None
+        self._unserved = False  # at the last look
 
     def take(self, peer: Peer, type: str, body: Asked, data: bytes) -> None:
         """A frame of the lane of requests. `type`: in the names of the space. Raises `Garbage`."""
@@ -136,6 +141,8 @@ class Serving:
             work.fail(errors.RequestsFull(type=type, endpoint="@link", limit=MOST, seconds=0.0))
         else:
             works[body.number] = work
+            if self._look is None:
+                self._look_later()
             if body.want != REPLY or not self._ask(work, body, here, payload):
                 task = self._loop.create_task(
                     self._serve(work, body, here, payload), name=f"shmbus:@link:{here}"
@@ -164,6 +171,23 @@ class Serving:
         if reply is not None:
             work.stop = partial(requests.give_up, reply)
         return reply is not None
+
+    def _look_later(self) -> None:
+        self._look = self._loop.call_later(self._detection / 2, self._look_at_bus)
+
+    def _look_at_bus(self) -> None:
+        """While something is asked here: a bus that nobody serves any more answers nothing, however
+        long this link waits for who serves it next."""
+        self._look = None
+        works = [work for of_peer in self._works.values() for work in of_peer.values()]
+        unserved = self._endpoint._inner._connection.trouble() != 0
+        if unserved and self._unserved:
+            for work in works:
+                self._end(work)
+                work.fail(errors.BusDown(bus=self._endpoint.bus.name, reason="nobody serves it"))
+        elif works:
+            self._look_later()
+        self._unserved = unserved
 
     def _over(self, work: Work) -> None:
         self._works.get(work.peer, {}).pop(work.number, None)
@@ -206,6 +230,8 @@ class Serving:
 
     def end(self) -> None:
         """The link ends."""
+        if self._look is not None:
+            self._look.cancel()
         for peer in list(self._works):
             self.gone(peer)
 
