@@ -255,6 +255,7 @@ def test_what_waits_for_a_slow_subscriber_cannot_become_another_type(
     eventually(lambda: "plug" not in {info.name for info in plug.bus.endpoints()})
     while message := slow.receive(0):
         assert message.type == "made.one"
+    eventually(lambda: types(seen))
     assert set(types(seen)) == {"made.one"}
 
 
