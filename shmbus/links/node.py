@@ -30,6 +30,7 @@ from .channel import Channel
 from .config import LinkConfig
 from .keeper import Tell
 from .membership import Change, Down, Membership, Rival, Up, rival
+from .pauses import Pauses
 from .peer import TYPES, Peer
 from .reach import Reach
 from .rules import Rules
@@ -487,6 +488,7 @@ class Node:
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
+        pauses = Pauses()
         while self._look_again:
             await asyncio.sleep(COALESCED)
             self._look_again = False
@@ -494,7 +496,10 @@ class Node:
                 await self._see()
             except BusError as why:
                 log.debug("link %s: %s", self.config.site, why)
+                self._look_again = True
+                await asyncio.sleep(pauses.next())
                 continue
+            pauses.over()
             for peer in self.peers.values():
                 if (change := peer.told.update(self._announced(peer))) is not None:
                     peer.tell("change", change)

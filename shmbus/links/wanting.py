@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from shmbus.errors import BusError, Disconnected
 
 from .confirmed import confirms
+from .pauses import Pauses
 from .rules import widest
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .node import Node
 
 log = logging.getLogger("shmbus")
+
+AT_ONCE = 16
+"""Subscriptions that are begun, or ended, at a time."""
 
 
 class Want(NamedTuple):
@@ -35,7 +39,11 @@ class Wanting:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._there: dict[Want, Subscription | None] = {}
+        self._there: dict[Want, Subscription] = {}
+        self._failed: dict[Want, str] = {}
+        """Those that the bus has refused, and why."""
+        self._pauses = Pauses()
+        self._trying: asyncio.TimerHandle | None = None
         self._again = False
         self._working: asyncio.Task[None] | None = None
 
@@ -71,13 +79,14 @@ class Wanting:
         while self._again:
             self._again = False
             wanted = self.wanted()
-            for want in wanted - self._there.keys():
-                await self._subscribe(want)
-            for want in self._there.keys() - wanted:
-                subscription = self._there.pop(want)
-                if subscription is not None:
-                    await subscription.close()
-        self._node.settled(self)
+            await _together(self._subscribe, wanted - self._there.keys())
+            await _together(self._close, self._there.keys() - wanted)
+            self._failed = {w: why for w, why in self._failed.items() if w in wanted}
+        if self._failed:
+            self._try_later()
+        else:
+            self._pauses.over()
+        self._node.settled(self)  # what the bus refuses keeps nothing else waiting
 
     async def _subscribe(self, want: Want) -> None:
         try:
@@ -87,10 +96,36 @@ class Wanting:
         except Disconnected as why:
             self._node.end(why)
         except BusError as why:  # such as a group that has another key here
-            self._there[want] = None
-            log.warning("link %s: %s", self._node.config.site, why)
+            if self._failed.get(want) != str(why):
+                log.warning("link %s: %s", self._node.config.site, why)
+            self._failed[want] = str(why)
+        else:
+            self._failed.pop(want, None)
+
+    async def _close(self, want: Want) -> None:
+        try:
+            await self._there.pop(want).close()
+        except BusError as why:  # the bus is not there, and forgets it
+            log.debug("link %s: %s", self._node.config.site, why)
+
+    def _try_later(self) -> None:
+        """What has failed may be possible by then, though nobody tells so."""
+        if self._trying is not None:
+            self._trying.cancel()
+        loop = asyncio.get_running_loop()
+        self._trying = loop.call_later(self._pauses.next(), self.look)
 
     def close(self) -> None:
         """Change nothing more; the endpoint's end is the subscriptions'."""
+        if self._trying is not None:
+            self._trying.cancel()
         if self._working is not None:
             self._working.cancel()
+
+
+async def _together(change: Callable[[Want], Awaitable[None]], wants: Set[Want]) -> None:
+    """So many at a time: each waits until the bus routes by it."""
+    left = list(wants)
+    while left:
+        await asyncio.gather(*map(change, left[:AT_ONCE]))
+        del left[:AT_ONCE]
