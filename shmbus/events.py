@@ -193,7 +193,7 @@ class LinkUp(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     """Of its link there: 16 hex digits, others each time that link starts."""
     link: str
-    """The endpoint of this bus that reaches it: ``@link``."""
+    """The endpoint of this bus that reaches it: ``@link`` unless it was named otherwise."""
     space: str
     """The name of what both are joined to."""
     round_trip: float | None = None

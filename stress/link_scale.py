@@ -227,7 +227,7 @@ def measure(count: int) -> Costs:
     ]
 
     def encoded(one: Table) -> bytes:
-        return wire.head(run, run, 0, wire.packed(Hello(one, True, 0)))
+        return wire.head(run, run, 0, wire.packed(Hello(one, True, 0, "@link")))
 
     def read() -> Incoming:
         incoming = Incoming()

@@ -17,7 +17,7 @@ from shmbus.endpoint._kernel import Encoded
 
 from . import failures
 from .exchanges import ALL
-from .requests import Asking, Exchange, Whole, link_of
+from .requests import Asking, Exchange, Whole
 
 if TYPE_CHECKING:
     from shmbus.aio.endpoint import Endpoint
@@ -80,22 +80,22 @@ async def _entries(exchange: Exchange, patience: float | None) -> list[Entry]:
             came = await exchange.next()
     except TimeoutError:
         came = errors.RequestTimeout(
-            type=type, seconds=patience or 0.0, endpoint=link_of(peer), sent=True
+            type=type, seconds=patience or 0.0, endpoint=peer.link_there, sent=True
         )
     if isinstance(came, Whole):
         try:
             return [_named(entry, peer, type) for entry in _decode(came.payload.data)]
         except msgspec.MsgspecError as why:
             reason = f"it is no list of what became of each: {why}"
-            came = errors.ReplyLost(type=type, endpoint=link_of(peer), reason=reason)
+            came = errors.ReplyLost(type=type, endpoint=peer.link_there, reason=reason)
     if isinstance(came, errors.NoRoute):
         return []
     assert isinstance(came, errors.BusError)
-    return [Entry(link_of(peer), "error", 0, failures.account(came))]
+    return [Entry(peer.link_there, "error", 0, failures.account(came))]
 
 
 def _named(entry: Entry, peer: Peer, type: str) -> Entry:
     payload = entry.payload
     if entry.kind == "error":
-        payload = failures.account(failures.read(payload, type, peer.site))
+        payload = failures.account(failures.read(payload, type, peer))
     return Entry(f"{entry.name}@{peer.site}", entry.kind, entry.flags, payload)

@@ -78,6 +78,8 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     """Whether the other's table has come."""
     came: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     """The number of the last frame of the other run that has come."""
+    link: Annotated[str, msgspec.Meta(max_length=48)]
+    """The link's endpoint on its bus."""
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True):
@@ -326,7 +328,8 @@ class Node:
         return peer
 
     def _greet(self, peer: Peer) -> None:
-        hello = Hello(peer.told.table(), peer.table.version >= 0, peer.arrivals.seq)
+        known = peer.table.version >= 0
+        hello = Hello(peer.told.table(), known, peer.arrivals.seq, self.endpoint.name)
         peer.tell("hello", hello)
         if not peer.up:
             loop = asyncio.get_running_loop()
@@ -401,6 +404,7 @@ class Node:
 
     def _on_hello(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         hello = _hello.read(body)
+        peer.named(hello.link)
         peer.table.set(hello.table)
         began = not peer.up
         if began:

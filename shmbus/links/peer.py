@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from shmbus.endpoint._kernel import Encoded, Origin
+from shmbus.errors import InvalidName
+from shmbus.shared import names
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.frames import Bytes
 
@@ -26,6 +28,8 @@ class Peer:
     def __init__(self, site: str, run: str, rules: Rules, channel: Channel) -> None:
         self.site, self.run, self.rules, self.channel = site, run, rules, channel
         self.told, self.table, self.arrivals = Outgoing(), Incoming(), Arrivals()
+        self.link = "@link"
+        """Its endpoint there, once it has told that."""
         self.up = False
         """Its table has come: it can be talked to."""
         self.leaves = False
@@ -50,6 +54,18 @@ class Peer:
         if type in self.lost or len(self.lost) < TYPES:
             self.lost[type] += count
             self.untold[type] += count
+
+    def named(self, link: str) -> None:
+        """So its endpoint there is called. Raises `Garbage`."""
+        try:
+            self.link = names.check_link(link)
+        except InvalidName as why:
+            raise Garbage(str(why)) from None
+
+    @property
+    def link_there(self) -> str:
+        """Who is at fault there, if nobody knows better."""
+        return f"{self.link}@{self.site}"
 
     @property
     def round_trip(self) -> float | None:

@@ -120,7 +120,7 @@ class Exchange:
     def lost(self, why: str) -> errors.ReplyLost:
         """The error of that."""
         return errors.ReplyLost(
-            type=self.message.type, endpoint=link_of(self.peer), reason=f"of its parts, {why}"
+            type=self.message.type, endpoint=self.peer.link_there, reason=f"of its parts, {why}"
         )
 
     def fail(self, error: errors.BusError) -> None:
@@ -246,7 +246,7 @@ class Asking:
             self.close(exchange)
         else:
             self.close(exchange)
-            exchange.put(failures.read(data, exchange.message.type, peer.site))
+            exchange.put(failures.read(data, exchange.message.type, peer))
 
     def lost(self, number: int) -> None:
         """What would have begun that exchange has not come there, nor will."""
@@ -255,7 +255,7 @@ class Asking:
             exchange.put(
                 errors.EndpointDied(
                     type=exchange.message.type,
-                    endpoint=link_of(exchange.peer),
+                    endpoint=exchange.peer.link_there,
                     reason="the request was lost on its way there",
                     begun=False,
                 )
@@ -267,7 +267,7 @@ class Asking:
             self.close(exchange)
             exchange.put(
                 errors.EndpointDied(
-                    type=exchange.message.type, endpoint=link_of(peer), reason=reason
+                    type=exchange.message.type, endpoint=peer.link_there, reason=reason
                 )
             )
 
@@ -280,7 +280,7 @@ class Asking:
             if now > (message.deadline_ns or now) + LATE * 1e9 or message.cancelled:
                 exchange.fail(
                     errors.RequestTimeout(
-                        type=message.type, seconds=LATE, endpoint=link_of(exchange.peer)
+                        type=message.type, seconds=LATE, endpoint=exchange.peer.link_there
                     )
                 )
         if self._open:
@@ -365,8 +365,3 @@ def _is_untouched(why: errors.BusError) -> bool:
     return isinstance(why, errors.NoRoute) or (
         isinstance(why, errors.EndpointDied) and not why.begun
     )
-
-
-def link_of(peer: Peer) -> str:
-    """Who is at fault, if nobody knows better."""
-    return f"@link@{peer.site}"

@@ -48,9 +48,9 @@ MOST = 4096
 class Work:
     """One request of a peer."""
 
-    def __init__(self, peer: Peer, type: str, number: int) -> None:
-        """`type`: in the names of the space."""
-        self.peer, self._type, self.number = peer, type, number
+    def __init__(self, peer: Peer, type: str, number: int, link: str) -> None:
+        """`type`: in the names of the space. `link`: the endpoint that asks here for the peer."""
+        self.peer, self._type, self.number, self._link = peer, type, number, link
         self.stop: Callable[[], object] = _nothing
         """Do no more of it."""
         self._sent, self._granted = 0, WINDOW
@@ -66,8 +66,8 @@ class Work:
 
     def answer_all(self, found: bytes) -> None:
         """What became of each is."""
-        lost = partial(_lose, self.peer, self._type, self.number, "@link")
-        self._say(Answer(self.number, "@link", 0, 0), found, lost)
+        lost = partial(_lose, self.peer, self._type, self.number, self._link)
+        self._say(Answer(self.number, self._link, 0, 0), found, lost)
 
     async def give(self, part: Message) -> None:
         """A part of its reply is; returns when the next is wanted."""
@@ -94,13 +94,13 @@ class Work:
         """It has failed."""
         if isinstance(why, errors.Disconnected):  # this link is, not who asks
             reason = "its bus is down"
-            why = errors.EndpointDied(type=self._type, endpoint="@link", reason=reason)
+            why = errors.EndpointDied(type=self._type, endpoint=self._link, reason=reason)
         _fail(self.peer, self._type, self.number, failures.account(why))
 
     def _lose_parts(self) -> None:
         """Not all of its parts have come there: no more are wanted."""
         self.stop()
-        _lose(self.peer, self._type, self.number, "@link")
+        _lose(self.peer, self._type, self.number, self._link)
 
     def _say(self, body: Answered, data: Bytes, lost: Lost) -> None:
         self.peer.send(REPLIES, self._type, body, data, lost)
@@ -133,19 +133,20 @@ class Serving:
         if work is not None:
             raise Garbage("the number of another request")
         payload = peer.payload(body.source, body.sent_ns, body.flags, data)
-        work = Work(peer, type, body.number)
+        link = self._endpoint.name
+        work = Work(peer, type, body.number, link)
         here = peer.rules.inward(type)
         if here is None:
             work.fail(errors.NoRoute(type=type))
         elif len(works) >= MOST:
-            work.fail(errors.RequestsFull(type=type, endpoint="@link", limit=MOST, seconds=0.0))
+            work.fail(errors.RequestsFull(type=type, endpoint=link, limit=MOST, seconds=0.0))
         else:
             works[body.number] = work
             if self._look is None:
                 self._look_later()
             if body.want != REPLY or not self._ask(work, body, here, payload):
                 task = self._loop.create_task(
-                    self._serve(work, body, here, payload), name=f"shmbus:@link:{here}"
+                    self._serve(work, body, here, payload), name=f"shmbus:{link}:{here}"
                 )
                 work.stop = task.cancel
 

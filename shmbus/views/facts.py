@@ -417,7 +417,7 @@ class SiteInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """The site's."""
     link: str
-    """The endpoint of this bus that sees it so: ``@link``."""
+    """The endpoint of this bus that sees it so: ``@link`` unless it was named otherwise."""
     space: str
     """The name of what both are joined to."""
     run: str

@@ -303,7 +303,8 @@ def test_a_request_that_is_withdrawn_is_withdrawn_there(ends: Ends) -> None:
 @pytest.mark.smoke
 def test_a_link_that_ends_is_named_at_once_to_who_waits(stage: Stage) -> None:
     here, there = stage.sites("here", "there")
-    mesh(here, there)
+    here.join()
+    there.join(here, name="wan")
     meet(here, there)
     asker, worker = here.attach("asker"), there.attach("worker")
     begun, over = threading.Event(), threading.Event()
@@ -320,7 +321,7 @@ def test_a_link_that_ends_is_named_at_once_to_who_waits(stage: Stage) -> None:
     there.link.close()
     with pytest.raises(errors.EndpointDied) as caught:
         reply.result(timeout=60)
-    assert caught.value.endpoint == "@link@there"
+    assert caught.value.endpoint == "@wan@there"
     with pytest.raises(errors.NoRoute):  # from now on
         eventually_no_route(asker)
     over.set()
