@@ -35,6 +35,7 @@ from shmbus.shared.patterns import covers
 
 from .config import LinkConfig
 from .keeper import Keep, Kept
+from .pauses import Pauses
 from .tables import Wanted
 from .wire import CONFIRMED, Reader
 
@@ -62,6 +63,10 @@ failed, then twice as long."""
 TOGETHER = 64 << 10  # bytes that are published by one store
 _LONGEST = 60.0
 _PAUSE = 0.01
+
+SETTLED = 10.0
+"""Seconds in which what a link that was killed had sent is forwarded. What comes beyond that, and
+before it is, is not confirmed, and so comes again."""
 
 AWAY = 30.0
 """Seconds for which messages for a site are accepted that is not there: it may be restarted."""
@@ -203,6 +208,7 @@ class Holding:
             self._changing = self._loop.create_task(self._change())
 
     async def _change(self) -> None:
+        pauses, said = Pauses(), ""
         while (wanted := self._wanted) != self._there.keys():
             try:
                 endpoint = self._endpoint or await self._attach()
@@ -213,8 +219,10 @@ class Holding:
                     await self._there.pop(kept).close()
                 await self._tell_keeper(endpoint, wanted, now=True)
             except BusError as why:
-                log.warning("link %s: %s", self._node.config.site, why)
-                return
+                if str(why) != said:
+                    said = str(why)
+                    log.warning("link %s: %s", self._node.config.site, why)
+                await asyncio.sleep(pauses.next())
 
     async def _tell_keeper(self, endpoint: Endpoint, wanted: frozenset[Kept], *, now: bool) -> None:
         if (tell := self._node.keep) is not None:
@@ -334,6 +342,10 @@ class _Came(NamedTuple):
     id: bytes
 
 
+class _Unsettled(Exception):
+    """What the link before this one has published is not known yet: what came must come again."""
+
+
 class Receiving:
     """Messages of all sites, published once each."""
 
@@ -369,6 +381,8 @@ class Receiving:
                 part.append(self._came.popleft())
             try:
                 await self._publish(part)
+            except _Unsettled:
+                log.warning("link %s: its former run is not done with", self._node.config.site)
             except BusError:
                 for each in part:
                     await self._publish_alone(each)
@@ -405,7 +419,7 @@ class Receiving:
     async def _begin(self, site: str) -> Ids:
         """What the link before this one has published: all of it is forwarded by now."""
         endpoint = self._node.endpoint
-        await _settled(endpoint)
+        await _settle(endpoint)
         values = endpoint.bus.retained(f"{NOTE}.{site}")
         newest = max(values, key=lambda value: value.number, default=None)
         ids = self._ids[site] = Ids(b"" if newest is None else newest.raw)
@@ -430,13 +444,18 @@ class Receiving:
             self._work.cancel()
 
 
-async def _settled(endpoint: Endpoint) -> None:
-    """Wait until all is forwarded that an endpoint of the same name had sent that was killed."""
+async def _settle(endpoint: Endpoint) -> None:
+    """Wait until all is forwarded that an endpoint of the same name had sent that was killed.
+    Raises `_Unsettled`."""
+    pauses, until = Pauses(_PAUSE), asyncio.get_running_loop().time() + SETTLED
     while any(
         each.name == endpoint.name and each.state != "attached"
         for each in await in_thread(endpoint.name, "looking", endpoint.bus.endpoints)
     ):
-        await asyncio.sleep(_PAUSE)
+        pause = pauses.next()
+        if asyncio.get_running_loop().time() + pause > until:
+            raise _Unsettled
+        await asyncio.sleep(pause)
 
 
 # The whole ------------------------------------------------------------------------------------

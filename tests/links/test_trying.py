@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 import shmbus
 from shmbus import errors
-from shmbus.links import pauses
+from shmbus.links import confirmed, pauses, wire
 from shmbus.links.config import LinkConfig
+from shmbus.links.confirmed import Receiving, Sure
 from shmbus.links.node import Node
 from shmbus.links.tables import Away, Table, Wanted
 from shmbus.links.wanting import Wanting
@@ -99,4 +101,36 @@ def test_a_bus_that_could_not_be_looked_at_is_looked_at_again(bus: shmbus.Bus) -
         there._see = see_at_last
         node.routes_changed()
         await until(lambda: node._seen)
+        await node.close()
+
+
+def test_what_comes_before_a_killed_links_last_messages_are_forwarded_comes_again(
+    bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed, "SETTLED", 0.05)
+    sure = msgspec.Raw(wire.packed(Sure("writer", 1, "", 0)))
+
+    @run_async
+    async def main() -> None:
+        paris = Paris()
+        node = await berlin(bus, paris)
+        node.peers["paris"] = paris
+        view, looks = node.endpoint.bus, list[int]()
+        former = msgspec.structs.replace(view.endpoints()[0], state="dead")
+        seen: Any = view
+        endpoints = seen.endpoints
+
+        def with_former() -> list[Any]:
+            looks.append(1)
+            return [former, *endpoints()]
+
+        monkeypatch.setattr(type(view), "endpoints", lambda _: with_former())
+        receiving = Receiving(node)
+        receiving.take(paris, "job", sure, b"\xc0")
+        await until(lambda: receiving._work and receiving._work.done())
+        assert len(looks) < 10
+        assert paris.sent == []
+        monkeypatch.undo()
+        receiving.take(paris, "job", sure, b"\xc0")
+        await until(lambda: paris.sent)  # refused, since nobody here takes it
         await node.close()
