@@ -14,13 +14,14 @@ import asyncio
 import logging
 import queue
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from shmbus.shared.frames import Bytes
 
 from . import keys, wire
+from .losses import Losses
 
 log = logging.getLogger("shmbus")
 
@@ -80,7 +81,7 @@ class Channel:
         self._seq = 0
         self._waiting: deque[_Frame] = deque()
         self._sent: deque[_Sent] = deque()
-        self._untold: Counter[str] = Counter()
+        self._untold = Losses()
         self._space: list[asyncio.Future[None]] = []
         self._sender: _Sender | None = None
         self._open, self._cut = True, False
@@ -88,7 +89,7 @@ class Channel:
         """Bytes in the buffer, and on their way."""
         self.messages = self.payload_bytes = 0
         """That have left."""
-        self.lost: Counter[str] = Counter()
+        self.lost = Losses()
         """Messages that were dropped here or are known not to have come there, by type."""
 
     def count_on(self, former: Channel) -> None:
@@ -170,8 +171,8 @@ class Channel:
 
     def miss(self, type: str, messages: int) -> None:
         """So many messages of a type do not get there."""
-        self.lost[type] += messages
-        self._untold[type] += messages
+        self.lost.count(type, messages)
+        self._untold.count(type, messages)
 
     def _leave(self, frame: _Frame) -> None:
         self._seq += 1
@@ -234,7 +235,7 @@ class Channel:
     def tell_lost(self) -> None:
         """Tell the peer what was lost since it was told last, by type."""
         if self._untold:
-            untold, self._untold = list(self._untold.items()), Counter()
+            untold, self._untold = list(self._untold.items()), Losses()
             for at in range(0, len(untold), _TOLD):
                 self.tell("lost", [untold[at : at + _TOLD]])
 
@@ -253,8 +254,7 @@ class Channel:
         self._open = False
         self.cut()
         for sent in self._sent:
-            self.lost[sent.type] += sent.messages
-            self._untold[sent.type] += sent.messages
+            self.miss(sent.type, sent.messages)
         self._sent.clear()
         self.under_way = 0
         if self._sender is not None:

@@ -81,7 +81,7 @@ class Commands:
         """A frame of the lane of commands. `type`: in the names of the space. Raises `Garbage`."""
         command = _command.read(body)
         assert isinstance(command, Command)
-        lost = peer.untold.pop(type, 0)
+        lost = peer.take_untold(type)
         payload = peer.payload(command.source, command.sent_ns, command.flags, data, lost=lost)
         peer.received += 1
         peer.received_bytes += len(data)

@@ -360,7 +360,7 @@ class Coming:
                 raise ValueError(f"{events} at once that were kept")
             _, _, first = entry_in(run.table, 0)
             here, error = peer.clock.here(first, monotonic_ns())
-            lost = min(peer.untold.pop(there, 0), 2**32 - 1) if peer.untold else 0
+            lost = min(peer.take_untold(there), 2**32 - 1)
             origin = Origin(run.source, peer.site, here, error, first, lost)
             for group in run.targets:
                 Encoded(0, b"", origin, group)  # says whether it can be one

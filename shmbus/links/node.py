@@ -29,9 +29,10 @@ from .arrivals import Ack
 from .channel import Channel
 from .config import LinkConfig
 from .keeper import Tell
+from .losses import TYPES
 from .membership import Change, Down, Membership, Rival, Up, rival
 from .pauses import Pauses
-from .peer import TYPES, Peer
+from .peer import Peer
 from .reach import Reach
 from .rules import Rules
 from .session import Frame, Session, Sign

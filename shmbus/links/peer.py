@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from shmbus.endpoint._kernel import Encoded, Origin
@@ -14,12 +13,10 @@ from shmbus.shared.frames import Bytes
 from .arrivals import Arrivals
 from .channel import Channel, Lost
 from .clock import Clock
+from .losses import OTHER, Losses
 from .rules import Rules
 from .tables import Incoming, Outgoing, Wanted
 from .wire import Garbage, packed
-
-TYPES = 10_000
-"""Of which losses are counted, of one peer."""
 
 
 class Peer:
@@ -41,19 +38,22 @@ class Peer:
         self.clock = Clock()
         self.received = self.received_bytes = 0
         """Messages that have come, and bytes of their payloads."""
-        self.lost: Counter[str] = Counter()
+        self.lost = Losses()
         """Messages that should have come and were lost, as it says, or that this bus did not take,
         by type in the space."""
-        self.untold: Counter[str] = Counter()
+        self.untold = Losses()
         """Those of them that no receiver has been told of yet."""
         self.garbage = 0
         """Frames in its name that no link sends."""
 
     def lose(self, type: str, count: int = 1) -> None:
         """So many messages of a type of the space's, that should have come, are lost."""
-        if type in self.lost or len(self.lost) < TYPES:
-            self.lost[type] += count
-            self.untold[type] += count
+        self.untold[self.lost.count(type, count)] += count
+
+    def take_untold(self, type: str) -> int:
+        """How many of a type's were lost that no receiver has been told of: one is told now."""
+        untold = self.untold
+        return untold.pop(type if type in self.lost else OTHER, 0) if untold else 0
 
     def named(self, link: str) -> None:
         """So its endpoint there is called. Raises `Garbage`."""

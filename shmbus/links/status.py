@@ -33,7 +33,8 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     lost_there: int = 0
     """Messages that were to leave for it and were dropped, or were lost on the way."""
     lost_by_type: dict[str, int] = {}
-    """Those, by type in the names of the space."""
+    """Those, by type in the names of the space; beyond 10,000 types those of all further ones as
+    ``$other``."""
     lost_here: int = 0
     """Messages that were to come from it and were lost, as that site says, or that this bus did not
     take."""

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from shmbus.links import keys, wire
+from shmbus.links import keys, losses, wire
 from shmbus.links.arrivals import Ack, Arrivals
 from shmbus.links.channel import Channel, Congestion
+from shmbus.links.peer import Peer
+from shmbus.links.rules import Rules
 from shmbus.testing import eventually
 
 RUN, TO = "0" * 16, "1" * 16
@@ -122,6 +124,24 @@ def test_frames_that_did_not_come_are_lost() -> None:
     made.acknowledge(5, [(2, 3)])
     assert made.lost == {"t1": 3, "t2": 3}
     assert network.lost == {"t1": 3, "t2": 3}
+
+
+def test_losses_of_more_types_than_are_counted_are_counted_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(losses, "TYPES", 3)
+    network = Network()
+    made = channel(network, window=5000)
+    for i in range(6):
+        send(made, f"t{i}", 10)
+    made.acknowledge(6, [(1, 6)])
+    assert made.lost == network.lost == {"t0": 1, "t1": 1, "t2": 1, "$other": 3}
+    peer = Peer("there", TO, Rules([">"], [">"]), made)
+    for type, count in {"t9": 1, **network.lost}.items():
+        peer.lose(type, count)
+    assert peer.lost == {"t9": 1, "t0": 1, "t1": 1, "$other": 4}
+    told = [peer.take_untold(type) for type in ("t1", "t1", "t5", "t6", "t0", "t9")]
+    assert told == [1, 0, 4, 0, 1, 1]
 
 
 def test_who_sent_what_did_not_come_is_told_once_it_is_known() -> None:
