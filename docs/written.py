@@ -99,8 +99,8 @@ _EXPLAINED = {
     "howto/embed.md#the-hosts-own-endpoint": "Bus.attach",
     "tutorial.md#a-bus-and-who-attaches-to-it": "attach",
     "howto/observe.md": "observe buses BusView.info BusView.endpoints BusView.find BusView.route "
-    "BusView.health BusView.losses BusView.requests BusView.has_begun BusView.waiting "
-    "BusView.look BusView.close BusView.name Endpoint.bus",
+    "BusView.health BusView.losses BusView.requests BusView.has_begun BusView.beyond "
+    "BusView.waiting BusView.look BusView.close BusView.name Endpoint.bus",
     "howto/observe.md#other-sites": "BusView.sites",
     "howto/observe.md#who-holds-large-payloads": "BusView.pools",
     "howto/observe.md#end-an-endpoint": "Bus.evict",

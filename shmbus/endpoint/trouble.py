@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ringbuf import layout_text
 from shmbus import errors
-from shmbus.shared import _kernel, processes, segments, shortage
+from shmbus.shared import _kernel, names, processes, segments, shortage
 from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.failures import from_code
 from shmbus.shared.layout import BEGUN, BUS, DOWN, BusState, DownState, FaultCode, Reason, offset
@@ -31,6 +31,9 @@ SILENCE = 0.5
 """Seconds without a heartbeat (there is one every 0.1 s) after which a dispatcher hangs."""
 
 
+_NAMED = 3  # of those to whom a request may have gone
+
+
 class Standstill(NamedTuple):
     """A dispatcher that does not get on."""
 
@@ -46,6 +49,12 @@ def _together(pools: list[Pool]) -> list[tuple[str, int]]:
     for pool in pools:
         sums[pool.endpoint or errors.GONE] += pool.granted
     return (+sums).most_common()
+
+
+def _one_of(endpoints: list[str]) -> str:
+    """Some of their names."""
+    named, more = endpoints[:_NAMED], len(endpoints) - _NAMED
+    return " or ".join(named) + (f", or one of {more} more" if more > 0 else "")
 
 
 def inside_run(endpoint: str) -> errors.ReceiveConflict:
@@ -258,11 +267,18 @@ class Explanations:
                     asked.endpoint, asked.generation, UUID(bytes=asked.correlation_id)
                 )
         pid, begun = found or (None, None if asked.endpoint else False)
+        endpoint = asked.endpoint or None
+        if begun and names.rank(asked.endpoint):  # a link has passed it on
+            there = self._view().beyond(asked.endpoint, asked.type)
+            if len(there) == 1:
+                endpoint, pid, begun = there[0].name, there[0].pid, None
+            elif there:
+                hint = f"it was passed on to {_one_of([each.name for each in there])}"
         return errors.RequestTimeout(
             type=asked.type,
             seconds=asked.seconds,
             inherited=asked.inherited,
-            endpoint=asked.endpoint or None,
+            endpoint=endpoint,
             pid=pid,
             begun=begun,
             hint=hint,

@@ -23,7 +23,8 @@ class RequestTimeout(RequestError, TimeoutError):
 
     seconds: float
     endpoint: str | None = None
-    """The handler, where it was chosen."""
+    """The handler, where it was chosen; of another site as ``camera@paris``, or the link where
+    several may have it, which `hint` names."""
     pid: int | None = None
     """Its process, where it is known."""
     begun: bool | None = None

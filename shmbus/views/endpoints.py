@@ -27,6 +27,7 @@ from .interest_log import InterestLog
 from .mailboxes import Mailboxes
 from .memory import Numbers, copy_of, open_segment, steady, table
 from .oldest import oldest_sent
+from .sites import Noted
 
 _WAITING = int(layout.PendingState.WAITING)
 _LIVE, _DYING = int(layout.RowState.LIVE), int(layout.RowState.DYING)
@@ -151,6 +152,13 @@ class EndpointView:
         except (RingbufError, ValueError) as problem:
             return str(problem)
         return ""
+
+    def noted(self) -> Noted:
+        """What it notes of other sites, by now."""
+        if self.up is not None:
+            mine = _IN_UP.of(copy_of(self.up, layout.UP))
+            self.log.read(mine["outgoing.0.interests_version"], mine["outgoing.0.interests_serial"])
+        return self.log.noted
 
     def info(self, row: np.void, clock: Clock, alive: bool) -> EndpointInfo:
         note = self._open()

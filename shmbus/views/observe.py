@@ -33,7 +33,7 @@ from .facts import (
 from .free import why_not_free
 from .health import LATE, Health, Latency, Traffic, assess
 from .registry import Registry
-from .routes import across
+from .routes import across, handlers
 from .services import services_of
 from .usage import Leaders, Processes
 
@@ -174,6 +174,13 @@ class BusView:
         request. None: it is not there any more."""
         with self._lock:
             return self._registry.has_begun(name, generation, correlation_id.bytes)
+
+    def beyond(self, link: str, type: str) -> list[EndpointInfo]:
+        """The endpoints of other sites of which one gets a request of this type that was given to
+        this link, those of the nearest site first."""
+        with self._lock:
+            noted = self._registry.noted_by(link)
+        return [] if noted is None else handlers(noted, type)
 
     def waiting(self, name: str) -> Latency:
         """How long the messages that wait for an endpoint have been on their way since they were

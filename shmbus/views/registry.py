@@ -245,3 +245,10 @@ class Registry:
                     untouched = (h["correlation"].tobytes() for h in endpoint.untouched())
                     return int(now["identity"]["pid"]), correlation_id not in untouched
         return None
+
+    def noted_by(self, link: str) -> Noted | None:
+        """What a link notes, one that `endpoints` saw last: given by its name, or by that of an
+        endpoint which it has for one site. Looks at no others."""
+        its = [e for e in self._known.values() if f"{link}.".startswith(f"{e.name}.")]
+        its.sort(key=lambda e: len(e.name), reverse=True)
+        return next((noted for e in its if (noted := e.noted()).endpoints()), None)

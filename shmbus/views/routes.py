@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from shmbus.shared.patterns import Interest, Receiver, Route, covers, specificity
 
+from .facts import EndpointInfo
 from .sites import Noted
 
 FAR = float("inf")
@@ -43,6 +44,27 @@ def across(route: Route, links: Mapping[str, Noted]) -> Route:
     return replace(route, receivers=tuple(found))
 
 
+def handlers(noted: Noted, type: str) -> list[EndpointInfo]:
+    """The endpoints of other sites of which one gets a request of this type, those of the nearest
+    site first: of each site those that handle it by the most specific pattern there."""
+    able: dict[str, dict[tuple[int, ...], list[EndpointInfo]]] = {}
+    for endpoint in noted.endpoints():
+        found = [i for i in endpoint.interests if i.role == "handle" and covers(i.pattern, type)]
+        if found:
+            best = min(specificity(i.pattern) for i in found)
+            able.setdefault(endpoint.site or "", {}).setdefault(best, []).append(endpoint)
+    far = _far(noted)
+    sites = sorted(able, key=lambda site: (far.get(site, FAR), site))
+    return [e for site in sites for e in sorted(able[site][min(able[site])], key=lambda e: e.name)]
+
+
+def _far(noted: Noted) -> dict[str, float]:
+    """Seconds to each site and back."""
+    return {
+        site.name: FAR if site.round_trip is None else site.round_trip for site in noted.sites()
+    }
+
+
 def _beyond(link: Receiver, noted: Noted, type: str, joined: set[str | None]) -> Iterator[Receiver]:
     """Who gets a message elsewhere that the link gets as this receiver."""
     matching = [
@@ -51,7 +73,7 @@ def _beyond(link: Receiver, noted: Noted, type: str, joined: set[str | None]) ->
         for i in e.interests
         if i.role == link.role and covers(i.pattern, type)
     ]
-    far = {site.name: FAR if site.round_trip is None else site.round_trip for site in noted.sites()}
+    far = _far(noted)
     if link.role == "subscribe" and link.group is None:
         for each in matching:
             if each.interest.group is None:

@@ -264,7 +264,7 @@ def test_nobody_anywhere_is_no_route_at_once(ends: Ends) -> None:
         asker.request("nobody.handles.this", timeout=60)
 
 
-def test_the_deadline_crosses(ends: Ends) -> None:
+def test_the_deadline_crosses_and_who_does_not_keep_it_is_named(ends: Ends) -> None:
     asker, worker = ends
     left: list[float | None] = []
     over = threading.Event()
@@ -275,11 +275,25 @@ def test_the_deadline_crosses(ends: Ends) -> None:
         over.wait(60)
 
     served(asker, worker, "slow")
-    with pytest.raises(errors.RequestTimeout):
-        asker.request("slow", timeout=0.1)
-    eventually(lambda: left)
+    assert timed_out(asker, "slow", "worker@there").pid == os.getpid()
+    with shmbus.attach(worker.bus.name, name="second") as second:
+        second.handle("slow", slow)
+        second.start()
+        eventually(lambda: len(asker.bus.find("slow", role="handle")) == 2)
+        assert "to second@there or worker@there" in str(timed_out(asker, "slow", "@link"))
     over.set()
     assert left[0] is not None
+
+
+def timed_out(asker: shmbus.Endpoint, type: str, endpoint: str) -> errors.RequestTimeout:
+    """Ask until the time is over at this endpoint, and not before."""
+    for timeout in (0.1, 1.0, 10.0):
+        with pytest.raises(errors.RequestTimeout) as caught:
+            asker.request(type, timeout=timeout)
+        if caught.value.endpoint == endpoint:
+            break
+    assert caught.value.endpoint == endpoint
+    return caught.value
 
 
 @pytest.mark.smoke
