@@ -35,7 +35,7 @@ class QueueFull(NotAccepted):
 
     type: str
     endpoint: str
-    """Whose ring, or pool, is full."""
+    """Whose ring, or pool, is full; ``@link@paris``: what may wait to leave for that site is."""
     depth: int
     """Bytes waiting in it; of a pool: in use."""
     capacity: int
@@ -66,6 +66,12 @@ class QueueFull(NotAccepted):
     def _explain(self) -> str:
         if self.setting in ("pool_bytes", "pool_total_bytes"):
             return self._pool_full()
+        if self.setting == "buffer":
+            return (
+                f"{self.type!r} not accepted: {self.depth} bytes wait for {self.endpoint!r} to "
+                f"take them, where {self.capacity} may. Send more slowly, look for what holds up that site "
+                "(shmbus link --status), or enlarge buffer in the link's configuration"
+            )
         if self.dispatcher is not None:
             return (
                 f"{at(self.index)}{self.type!r} not accepted: the ring of endpoint "

@@ -34,8 +34,10 @@ DIRECT = 64 << 10
 
 _TOLD = 500  # types in one frame
 _MAY_BE_LOST = (wire.EVENT, wire.SEND)
-"""Lanes whose frames are dropped where there is no space. Those of others are bounded by who waits
-for an answer."""
+"""Lanes whose frames are dropped where there is no space, by `congestion`. For those of others
+somebody waits: they have as much space again, of their own."""
+
+_REFUSED = 4096  # that found no space, and of which somebody is still to be told
 
 _FRAME = 64  # bytes of a frame besides its body, type and payload, roughly
 
@@ -77,12 +79,14 @@ class Channel:
         congestion: Congestion,
     ) -> None:
         self._outbox, self._run, self._to, self._put = outbox, run, to, put
-        self._window, self._buffer, self._congestion = window, buffer, congestion
+        self._window, self.buffer, self._congestion = window, buffer, congestion
         self._seq = 0
         self._waiting: deque[_Frame] = deque()
         self._sent: deque[_Sent] = deque()
         self._untold = Losses()
         self._space: list[asyncio.Future[None]] = []
+        self._awaited = 0  # bytes in the buffer that somebody waits for
+        self._refused: deque[Lost] = deque(maxlen=_REFUSED)
         self._sender: _Sender | None = None
         self._open, self._cut = True, False
         self.waiting_bytes = self.under_way = 0
@@ -117,25 +121,33 @@ class Channel:
         lost: Lost | None = None,
     ) -> None:
         """A frame of another lane, with so many messages. Events and commands that find no space in
-        the buffer are dropped, by `congestion`; all else is kept. `lost`: called when it has left
-        and is known not to have come."""
+        the buffer are dropped, by `congestion`; what somebody waits for is, where so much of that
+        waits alone. `lost`: called when it has left and is known not to have come; where it found
+        no space, once there is some."""
         size = len(payload) + len(body) + len(type) + _FRAME
         frame = _Frame(lane, type, body, payload, messages, size, lost)
         if self._cut or not self._open:
             self._lose(frame)
         elif not self._waiting and self._fits(size):
             self._leave(frame)
-        elif lane not in _MAY_BE_LOST or self._has_space(size):
+        elif self._has_space(size) if lane in _MAY_BE_LOST else self.has_room(size):
             self._waiting.append(frame)
             self.waiting_bytes += size
+            self._awaited += size if lane not in _MAY_BE_LOST else 0
         else:
             self._lose(frame)
+            if lost is not None:
+                self._refused.append(lost)
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes that somebody waits for find space in the buffer."""
+        return self._awaited + size <= self.buffer or not self._awaited
 
     @property
     def full(self) -> bool:
         """Whether the buffer has no space, and nothing shall be dropped: whoever sends events or
         commands waits for `space`."""
-        return self._congestion == "block" and self.waiting_bytes >= self._buffer
+        return self._congestion == "block" and self.waiting_bytes >= self.buffer
 
     async def space(self) -> None:
         """Wait while it is full."""
@@ -153,9 +165,9 @@ class Channel:
         if self._congestion == "block":
             return True  # a frame more: who sends waits then
         if self._congestion == "drop_oldest":
-            while self.waiting_bytes + size > self._buffer and self._drop_oldest():
+            while self.waiting_bytes + size > self.buffer and self._drop_oldest():
                 pass
-        return self.waiting_bytes + size <= self._buffer or not self._waiting
+        return self.waiting_bytes + size <= self.buffer or not self._waiting
 
     def _drop_oldest(self) -> bool:
         for i, frame in enumerate(self._waiting):
@@ -221,7 +233,12 @@ class Channel:
         while self._waiting and self._fits(self._waiting[0].size):
             frame = self._waiting.popleft()
             self.waiting_bytes -= frame.size
+            self._awaited -= frame.size if frame.lane not in _MAY_BE_LOST else 0
             self._leave(frame)
+        for _ in range(len(self._refused)):  # what that sends may be refused again
+            if 2 * self._awaited > self.buffer:
+                break
+            self._refused.popleft()()
         self.tell_lost()
         self._wake()
 
@@ -244,7 +261,8 @@ class Channel:
         self._cut = True
         while self._waiting:
             self._lose(self._waiting.popleft())
-        self.waiting_bytes = 0
+        self.waiting_bytes = self._awaited = 0
+        self._refused.clear()
         if self._sender is not None:
             self._sender.drop()
         self._wake()

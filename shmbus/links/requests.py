@@ -203,6 +203,9 @@ class Asking:
         """Ask that peer, to answer so much sooner than its requester needs it."""
         exchange = Exchange(self, peer, message, type, next(self._numbers))
         payload, left = message._encoded(), 0
+        if not peer.channel.has_room(len(payload)):
+            self._loop.call_soon(exchange.put, _full(peer, message.type))
+            return exchange
         if message.deadline_ns is not None:
             left = max(1, message.deadline_ns - sooner_ns - monotonic_ns())
         exchange.ask(
@@ -360,8 +363,21 @@ async def _parts(exchange: Exchange, came: Came) -> AsyncGenerator[Encoded, None
         exchange.withdraw()
 
 
+def _full(peer: Peer, type: str) -> errors.QueueFull:
+    """Too much waits to leave for that site."""
+    channel = peer.channel
+    return errors.QueueFull(
+        type=type,
+        endpoint=peer.link_there,
+        depth=channel.waiting_bytes,
+        capacity=channel.buffer,
+        seconds=0.0,
+        setting="buffer",
+    )
+
+
 def _is_untouched(why: errors.BusError) -> bool:
     """Whether nobody there had begun it, nor will."""
-    return isinstance(why, errors.NoRoute) or (
+    return isinstance(why, (errors.NoRoute, errors.QueueFull)) or (
         isinstance(why, errors.EndpointDied) and not why.begun
     )

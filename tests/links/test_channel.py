@@ -105,15 +105,36 @@ def test_a_small_frame_does_not_pass_a_large_one_that_waits() -> None:
     assert [type for type, _, _ in network.frames] == ["a", "large", "small"]
 
 
-def test_what_somebody_waits_for_is_not_dropped() -> None:
+def test_events_that_fill_the_buffer_push_out_nothing_that_somebody_waits_for() -> None:
     network = Network()
-    made = channel(network, buffer=500)
+    made = channel(network, buffer=2000)
     for _ in range(6):
-        made.send(wire.REPLY, "", b"\x90", bytes(400))
-    assert made.lost.total() == 0
-    for seq in range(1, 7):
+        send(made, "event")
+        made.send(wire.REPLY, "reply", b"\x90", bytes(200))
+    assert set(made.lost) == {"event"}
+    for seq in range(1, 13):
         made.acknowledge(seq)
-    assert made.messages == 6
+    assert [type for type, _, _ in network.frames].count("reply") == 6
+
+
+def test_what_somebody_waits_for_is_bounded_and_who_sent_it_is_told_once_there_is_space() -> None:
+    network, told = Network(), list[int]()
+
+    def lost(number: int) -> None:
+        told.append(number)
+        made.send(wire.REPLY, "failed", b"\x90", b"")
+
+    made = channel(network)
+    for number in range(100):
+        made.send(wire.REPLY, "reply", b"\x90", bytes(400), lost=partial(lost, number))
+    assert made.waiting_bytes <= 2000
+    assert not made.has_room(400)
+    assert told == []  # that would have to wait behind the others
+    for seq in range(1, 200):
+        made.acknowledge(seq)
+    came = [type for type, _, _ in network.frames]
+    assert told == [*range(came.count("reply"), 100)]
+    assert came.count("failed") == len(told) == made.lost["reply"]
 
 
 def test_frames_that_did_not_come_are_lost() -> None:

@@ -57,6 +57,12 @@ class Site(Peer):
         self.missed = lost
         self.got.append((type, body, bytes(payload)))
 
+    has_no_room = False
+    waiting_bytes, buffer = 7, 8
+
+    def has_room(self, size: int) -> bool:
+        return not self.has_no_room
+
     @property
     def asked(self) -> Ask:
         """What came first."""
@@ -297,6 +303,24 @@ async def test_parts_that_nobody_has_asked_for_are_an_error() -> None:
 
 
 # In parts -----------------------------------------------------------------------------------------
+
+
+@run_async_test
+async def test_a_site_for_which_too_much_waits_is_asked_nothing_more() -> None:
+    near, far = Site("near"), Site("far")
+    link = asking(near, far)
+    near.has_no_room = True
+    errand = ask(link)
+    await settle()
+    assert (near.got, far.asked.source) == ([], "me")
+    far.has_no_room = True
+    request = Request()
+    assert ask(link, request).is_over() is False
+    await settle()
+    assert isinstance(request.failed, errors.QueueFull)
+    assert (request.failed.endpoint, request.failed.setting) == ("@link@far", "buffer")
+    assert not errand.is_over()
+    link.end()
 
 
 Parts = AsyncGenerator[Encoded, None]
