@@ -480,9 +480,12 @@ class Dispatcher:
             return
         self._kernel.stop(timeout)
         stays = any(map(self._stays, self.admitted.values()))
-        self._table.store("state", layout.BusState.HANDOVER if stays else layout.BusState.ENDED)
         if stays:
+            self._table.store("state", layout.BusState.HANDOVER)  # who closes now waits for us
             self._dismiss()
+            stays = bool(self.admitted)  # unless the last of them was about to close
+        if not stays:
+            self._table.store("state", layout.BusState.ENDED)
         self._kernel.wake_all()
         self._drop(unlink=not stays)
 

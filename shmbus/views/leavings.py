@@ -114,8 +114,9 @@ def remove_deserted(bus: str, last: Owner) -> None:
 
 
 def _fenced(bus: str) -> bool:
-    """Take the fence; False where a dispatcher has it. Others that leave have it for a moment; for
-    one that hangs meanwhile this process waits once, however many endpoints it has."""
+    """Take the fence; False where a dispatcher has it that stays. Others have it for a moment, as
+    they leave; for one that hangs meanwhile this process waits once, however many endpoints it
+    has."""
     tries = 0
     try:
         while (holder := fence.acquire(bus)) is not None:
@@ -135,11 +136,13 @@ def _fenced(bus: str) -> bool:
 
 
 def _dispatcher(bus: str) -> fence.Holder | None:
-    """Who serves this bus, or served it last."""
+    """Who serves this bus, or served it last. None: it is leaving, or cannot be read."""
     try:
-        return _serves(_memory_of(bus))
+        memory = _memory_of(bus)
     except (RingbufError, ValueError):
         return None
+    left = int(layout.view(memory, layout.BUS)[0]["state"]) == BusState.HANDOVER
+    return None if left else _serves(memory)
 
 
 def _memory_of(bus: str) -> Mapping:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -9,7 +10,9 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
+from shmbus.dispatcher.control import Dispatcher
 from shmbus.endpoint import ending
+from shmbus.endpoint.ending import Ending
 from shmbus.shared import names, processes
 from shmbus.shared.names import Owner
 from shmbus.testing import BusProcess, StartWorker, eventually, in_shm, run_python, start_python
@@ -239,6 +242,58 @@ def test_the_last_who_stays_leaves_nothing(bus_name: str, how: str) -> None:
             endpoint.close()
     """
     assert run_python(code, bus_name, how) == ""
+    assert in_shm(bus_name) == []
+
+
+def test_the_last_who_stays_and_goes_as_the_bus_is_left_to_it_leaves_nothing(
+    bus_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = shmbus.serve(bus_name)
+    endpoint = shmbus.attach(bus_name, reconnect="always")
+    closing = threading.Thread(target=endpoint.close)
+    waits = threading.Event()
+    drop = Dispatcher._drop
+
+    def pause(seconds: float) -> None:
+        waits.set()
+        time.sleep(seconds)
+
+    def late(dispatcher: Dispatcher, *, unlink: bool) -> None:
+        closing.start()
+        eventually(lambda: waits.is_set() or not closing.is_alive())
+        drop(dispatcher, unlink=unlink)
+
+    monkeypatch.setattr(leavings, "time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(Dispatcher, "_drop", late)
+    bus.close()
+    closing.join()
+    assert in_shm(bus_name) == []
+
+
+def test_a_bus_is_not_left_to_the_last_who_stays_where_that_closes_first(
+    bus_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = shmbus.serve(bus_name)
+    endpoint = shmbus.attach(bus_name, reconnect="always")
+    closing = threading.Thread(target=endpoint.close)
+    closes, ended = threading.Event(), threading.Event()
+    dismiss, clear_up = Dispatcher._dismiss, Ending._clear_up
+
+    def slow(ending: Ending, *, reclaimed: bool) -> None:
+        closes.set()
+        ended.wait(30)
+        clear_up(ending, reclaimed=reclaimed)
+
+    def late(dispatcher: Dispatcher) -> None:
+        closing.start()
+        closes.wait(30)
+        dismiss(dispatcher)
+
+    monkeypatch.setattr(Ending, "_clear_up", slow)
+    monkeypatch.setattr(Dispatcher, "_dismiss", late)
+    bus.close()
+    ended.set()
+    closing.join()
     assert in_shm(bus_name) == []
 
 
