@@ -110,10 +110,16 @@ class Serving:
     """Those of one link, whose endpoint asks here."""
 
     def __init__(
-        self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop, detection: float
+        self,
+        endpoint: Endpoint,
+        loop: asyncio.AbstractEventLoop,
+        detection: float,
+        answered: Callable[[], object],
     ) -> None:
-        """`detection`: seconds after which this bus counts as dead where nobody serves it."""
+        """`detection`: seconds after which this bus counts as dead where nobody serves it.
+        `answered`: called when a request has been, here."""
         self._endpoint, self._loop, self._detection = endpoint, loop, detection
+        self._answered = answered
         self._works: dict[Peer, dict[int, Work]] = {}
         self._look: asyncio.TimerHandle | None = None
         self._unserved = False  # at the last look
@@ -161,6 +167,7 @@ class Serving:
                 work.fail(found)
             else:
                 work.answer(found)
+            self._answered()
 
         try:
             deadline = until(ask.left_ns / 1e9 if ask.left_ns else None, None)

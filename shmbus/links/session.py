@@ -24,7 +24,7 @@ from shmbus.shared.frames import Bytes
 
 from .config import LinkConfig
 from .reach import certificates
-from .transport import settings
+from .transport import settings, use_one_thread
 
 if TYPE_CHECKING:
     import zenoh
@@ -78,6 +78,7 @@ class Session:
         `LinkFailed`."""
         zenoh = _zenoh()
         self._check_files()
+        use_one_thread()
         for tries_left in reversed(range(_TRIES)):
             listening = tuple(map(_with_port, self._config.listen))
             chosen = listening != tuple(self._config.listen)

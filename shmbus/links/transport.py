@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from . import access
 from .config import LinkConfig
+
+_THREADS = (
+    "(net: (worker_threads: 1), acc: (handover: net), rx: (handover: net), tx: (handover: net))"
+)
+
+
+def use_one_thread() -> None:
+    """Have zenoh, in this process, do all that goes over the network in one thread, unless the
+    environment says how many it uses. As a rule it has several, and hands each frame from one to
+    another: waking them takes longer than what they do. Before its first session."""
+    os.environ.setdefault("ZENOH_RUNTIME", _THREADS)
 
 
 def settings(config: LinkConfig, listening: Sequence[str]) -> dict[str, Any]:
