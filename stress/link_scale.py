@@ -50,6 +50,8 @@ from shmbus.shared.patterns import Interest
 
 SITES = (3, 30, 300)
 ENDPOINTS = (10, 30, 100, 300, 1000)
+WRITTEN = {3: (10, 1000), 30: (100, 300, 1000), 300: (10, 30, 100, 1000)}
+"""Sites, and endpoints each, of which docs/performance.md has a row."""
 SHARED = 20
 """Patterns to which endpoints of all sites subscribe, each to two of them."""
 ROUND_TRIP = 1e-3
@@ -401,6 +403,36 @@ def shown(scaled: list[Scaled]) -> RichTable:
     return made
 
 
+def written(scaled: list[Scaled]) -> str:
+    """The rows that docs/performance.md has, as it has them."""
+    heads = ["sites, endpoints each", "patterns of a link", "sent at the start", "memory"]
+    heads += ["all know all after", "one endpoint more is known after", "CPU after that"]
+    rows = [
+        [
+            f"{each.sites}, {each.endpoints:,}",
+            f"{each.patterns:,}",
+            amount(each.start_bytes, ("kB", 1e3), ("MB", 1e6)),
+            amount(each.link_bytes, ("kB", 1e3), ("MB", 1e6)),
+            amount(each.all_known, ("ms", 1e-3), ("s", 1.0)),
+            amount(each.one_known, ("ms", 1e-3), ("s", 1.0)) if each.churn_cpu < 1 else "behind",
+            amount(each.churn_cpu, ("%", 1e-2), ("cores", 1.0), least=10.0),
+        ]
+        for each in scaled
+        if each.endpoints in WRITTEN.get(each.sites, ())
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
+
+
+def amount(
+    value: float, small: tuple[str, float], large: tuple[str, float], *, least: float = 0.2
+) -> str:
+    """It in the larger of two units, from `least` of that on, else in the smaller."""
+    unit, size = large if value >= least * large[1] else small
+    number = value / size
+    return f"{number:.0f} {unit}" if number >= 0.95 else f"{number:.1g} {unit}"
+
+
 def drawn(scaled: list[Scaled]) -> str:
     """The four that grow, as SVG."""
 
@@ -436,6 +468,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     console.print(costs)
     console.print(shown(scaled))
+    print(written(scaled))
     if options.json:
         report = {"costs": asdict(costs), "scaled": [asdict(each) for each in scaled]}
         options.json.write_text(json.dumps(report, indent=1))

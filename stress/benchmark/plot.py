@@ -4,6 +4,7 @@ lines over scales that are logarithmic."""
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 340, 60, 60, 40, 50
 
@@ -71,6 +72,8 @@ def batching(medians: dict[str, dict[str, float]]) -> str:
 Lines = dict[str, list[tuple[float, float]]]
 COLOURS = ("#89c2d9", "#2a6f97", "#c1440e")
 PANEL_WIDTH, PANEL_HEIGHT = 380, 250
+LETTER = 7.0
+"""The width of a letter, at most on average."""
 
 
 def logarithmic(below: str, panels: dict[str, Lines]) -> str:
@@ -107,9 +110,30 @@ def _panel(left: int, top: int, title: str, below: str, lines: Lines, *, named: 
     parts += [_text(across(x), top + height + 18, f"{x:g}") for x in columns]
     parts.append(_text(left + width / 2, top + height + 36, below))
     for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
-        path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in line)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        path = [(across(x), up(y)) for x, y in line]
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
+        parts.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if named:
-            x, y = line[0]
-            parts.append(_text(across(x) + 6, up(y) - 8, name, "start", colour))
+            parts += _named(name, colour, path)
     return parts
+
+
+def _named(name: str, colour: str, path: list[tuple[float, float]]) -> list[str]:
+    """The name of a line, above all of the line that it stands over, and on white."""
+    left, width = path[0][0] + 6, LETTER * len(name)
+    under = [_height(path, left), _height(path, left + width)]
+    under += [y for x, y in path if left < x < left + width]
+    at = min(under) - 8
+    return [
+        f'<rect x="{left - 2:.0f}" y="{at - 11:.0f}" width="{width + 4:.0f}" height="14" '
+        'fill="#fff"/>',
+        _text(left, at, name, "start", colour),
+    ]
+
+
+def _height(path: list[tuple[float, float]], x: float) -> float:
+    """Of a line at x."""
+    for (before, low), (after, high) in pairwise(path):
+        if x <= after:
+            return low + (high - low) * (x - before) / (after - before)
+    return path[-1][1]
