@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from shmbus.shared import names, patterns
 
 from .access import Access
 from .rules import Rename, Rules
+
+_WITH_SITE = MAX_NAME - len("@.") - MAX_SITE
+"""Characters of a link's name for which there is space where a site's name stands behind it."""
 
 PROTOCOLS = ("tcp", "tls", "quic", "ws", "udp", "unixsock-stream")
 """How an endpoint of zenoh's may begin."""
@@ -69,7 +73,8 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     space: str = "default"
     """The name of what is joined. Sites of different spaces do not see each other."""
     name: str = "link"
-    """The link's endpoint is ``@`` and this name: another one for a second link on the same bus."""
+    """The link's endpoint is ``@`` and this name: another one for a second link on the same bus. Up
+    to 46 characters, and 14 with `delivery` confirmed, where a site's name follows it."""
     listen: Sequence[str] = ()
     """Where others may connect to, as zenoh writes it: ``tls/0.0.0.0:7447``. Port 0: a free one."""
     connect: Sequence[str] = ()
@@ -120,8 +125,18 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _name("site", self.site, MAX_SITE)
-        _name("space", self.space, MAX_NAME)
+        _name("space", self.space, MAX_SITE)
         _name("name", self.name, MAX_NAME - 2)
+        for key in ("groups", "delivery", "congestion", "mode"):
+            self._choice(key)
+        if self.delivery == "confirmed" and len(self.name) > _WITH_SITE:
+            raise _wrong(
+                "name",
+                self.name,
+                f'it has {len(self.name)} characters, and with delivery = "confirmed" the link '
+                f"has an endpoint @{self.name}.SITE for each other site",
+                f"Use at most {_WITH_SITE}: a site has up to {MAX_SITE}, an endpoint {MAX_NAME}",
+            )
         _patterns("export", self.exports)
         _patterns("import", self.imports)
         _patterns("confirmed.patterns", self.confirmed)
@@ -160,12 +175,20 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 'Give listen = ["tls/0.0.0.0:7447"], connect, or scout = true',
             )
 
+    def _choice(self, key: str) -> None:
+        kind = next(f.type for f in msgspec.structs.fields(type(self)) if f.name == key)
+        value = getattr(self, key)
+        if value not in get_args(kind):
+            raise _wrong(key, value, "there is no such choice", _expected(kind))
+
     def _endpoint(self, key: str, endpoint: str) -> None:
         protocol, _, address = endpoint.partition("/")
         if protocol not in PROTOCOLS or not address:
             raise _wrong(
                 key, endpoint, "no endpoint of zenoh's", 'Write it as "tls/192.0.2.7:7447"'
             )
+        if protocol != "unixsock-stream":
+            _address(key, endpoint, protocol, address)
         if protocol in ("tls", "quic") and self.tls is None:
             raise _wrong(
                 key,
@@ -205,13 +228,16 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     def read(cls, path: str | Path) -> Self:
         """From a file of TOML, to which the paths in it are relative. Raises `InvalidSetting`, also
         where there is none."""
+        text = ""
         try:
-            given = tomllib.loads(Path(path).read_bytes().decode())
+            text = Path(path).read_bytes().decode()
+            given = tomllib.loads(text)
         except OSError as why:
             remedy = "Name a file of TOML that this user can read"
             raise _wrong("config", str(path), str(why.strerror), remedy) from None
         except ValueError as why:  # neither UTF-8 nor TOML
-            raise _wrong("config", str(path), str(why), "Write it in TOML") from None
+            remedy = _OTHER_SITES if _SITE_TABLE.search(text) else "Write it in TOML"
+            raise _wrong("config", str(path), str(why), remedy) from None
         config = cls.of(given)
         beside, tables = Path(path).parent, {}
         for name in _ONE:
@@ -270,18 +296,30 @@ def _struct(struct: type[T], table: Mapping[str, Any], where: str = "") -> T:
         try:
             values[field.name] = msgspec.convert(value, field.type)
         except msgspec.ValidationError as why:
-            raise _wrong(at, value, str(why), _EXAMPLES.get(key) or _choices(field.type)) from None
+            if key == "site" and isinstance(value, Mapping):
+                raise _wrong(at, value, "it is a table", _OTHER_SITES) from None
+            raise _wrong(at, value, str(why), _EXAMPLES.get(key) or _expected(field.type)) from None
     for name, field in fields.items():
         if field.required and name not in table:
-            raise _wrong(where + name, None, "it is missing", f"Add {_EXAMPLES.get(name, name)}")
+            raise _wrong(where + name, None, "it is missing", _EXAMPLES.get(name, f"Add {name}"))
     return struct(**values)
 
 
-def _choices(kind: Any) -> str:
+def _expected(kind: Any) -> str:
     """What may be given for a field of this type."""
-    choices = [*map(repr, get_args(kind))] if get_origin(kind) is Literal else [kind.__name__]
-    return "Give " + " or ".join(choices).replace("'", '"')
+    if get_origin(kind) is Literal:
+        return "Give " + " or ".join(f'"{choice}"' for choice in get_args(kind))
+    return f"Give {_KINDS.get(kind) or _KINDS.get(get_origin(kind), 'a text')}"
 
+
+_KINDS = {bool: "true or false", int: "a number", float: "a number", dict: "a table"}
+_KINDS[Sequence] = "a list of texts"
+
+
+_OTHER_SITES = (
+    'Write site = "berlin" for the name of this bus, and [sites.paris] for rules towards another'
+)
+_SITE_TABLE = re.compile(r"^\s*\[\s*site\s*\.", re.MULTILINE)
 
 _EXAMPLES = {
     "site": 'Write site = "berlin"',
@@ -291,6 +329,21 @@ _EXAMPLES = {
     "import": 'Write import = ["sensor.>"]',
     "rename": 'Write [[rename]], with local = "sensor" and space = "berlin.sensor" below it',
 }
+
+
+def _address(key: str, endpoint: str, protocol: str, address: str) -> None:
+    """Of a protocol with hosts and ports."""
+    host, _, port = address.partition("?")[0].partition("#")[0].rpartition(":")
+    if not host:
+        reason, port = "it has no port", "7447"
+        host = address
+    elif ":" in host and not host.startswith("["):
+        reason, host = "its host has colons and no brackets", f"[{host}]"
+    elif not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        reason, port = f"{port!r} is no port, 0 to 65535", "7447"
+    else:
+        return
+    raise _wrong(key, endpoint, reason, f'Write it as "{protocol}/{host}:{port}"')
 
 
 def _table(key: str, value: object) -> Mapping[str, Any]:

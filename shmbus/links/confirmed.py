@@ -140,6 +140,16 @@ def endpoint_of(node: Node, site: str) -> str:
     return f"@{node.config.name}.{site}"
 
 
+def group_of(site: str, group: str) -> str:
+    """The group of its own that holds here what is for this group of the site, where groups stay
+    local: another one for each, also where both names together are too long."""
+    name = f"{site}.{group}"
+    if len(name) <= MAX_NAME and "." not in site:
+        return name
+    digest = hashlib.blake2b(f"{site}/{group}".encode(), digest_size=8).hexdigest()
+    return f"{name[: MAX_NAME - len(digest) - 1]}.{digest}"
+
+
 class Ids:
     """Those of the last messages of one site."""
 
@@ -501,7 +511,7 @@ class Confirmed:
                 if confirms(config, msgspec.structs.replace(wanted, pattern=pattern)):
                     group = wanted.group
                     if group is not None and config.groups == "local":
-                        group = f"{peer.site}.{group}"[:MAX_NAME]
+                        group = group_of(peer.site, group)
                     yield Kept(pattern, group, wanted.group or "")
 
     def _met(self, peer: Peer) -> None:

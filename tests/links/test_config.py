@@ -56,9 +56,19 @@ def test_a_file_says_what_keywords_do(tmp_path: Path) -> None:
         ("buffer", {"buffer": "16 megabytes"}, "16mib"),
         ("window", {"window": 1}, "as 1MiB"),
         ("groups", {"groups": "global"}, '"span" or "local"'),
-        ("congestion", {"congestion": "drop"}, 'or "block"'),
-        ("scout", {"scout": "yes"}, "Give bool"),
+        ("congestion", {"congestion": "drop"}, '"drop_newest" or "drop_oldest" or "block"'),
+        ("mode", {"mode": "server"}, '"peer" or "client" or "router"'),
+        ("delivery", {"delivery": "sure"}, '"at-most-once" or "confirmed"'),
+        ("scout", {"scout": "yes"}, "Give true or false"),
+        ("auth.users", {"auth": {"user": "a", "password": "b", "users": 5}}, "Give a text"),
+        ("space", {"space": "x" * 33}, "at most 32"),
+        ("name", {"name": "x" * 15, "delivery": "confirmed"}, "at most 14"),
+        ("site", {"site": {"paris": {"export": []}}}, "[sites.paris]"),
         ("listen", {"listen": ["7447"]}, "tls/192.0.2.7:7447"),
+        ("listen", {"listen": ["tcp/127.0.0.1"]}, '"tcp/127.0.0.1:7447"'),
+        ("listen", {"listen": ["tcp/127.0.0.1:"]}, '"tcp/127.0.0.1:7447"'),
+        ("listen", {"listen": ["tcp/::1:7447"]}, '"tcp/[::1]:7447"'),
+        ("connect", {"connect": ["tcp/127.0.0.1:99999"]}, '"tcp/127.0.0.1:7447"'),
         ("listen", {"listen": ["tcp/0.0.0.0:7447"]}, "insecure = true"),
         ("connect", {"connect": ["tls/paris.example:7447"]}, "[tls]"),
         ("listen", {"listen": []}, "scout = true"),
@@ -87,3 +97,27 @@ def test_a_file_without_a_site_or_none_at_all_is_told(tmp_path: Path) -> None:
     (tmp_path / "link.toml").write_text("site = berlin")
     with pytest.raises(InvalidSetting, match="Write it in TOML"):
         LinkConfig.read(tmp_path / "link.toml")
+
+
+def test_rules_towards_a_site_in_a_table_of_a_wrong_name_are_told(tmp_path: Path) -> None:
+    (tmp_path / "link.toml").write_text('site = "berlin"\n[site.paris]\nexport = []\n')
+    with pytest.raises(InvalidSetting, match=r"\[sites\.paris\]"):
+        LinkConfig.read(tmp_path / "link.toml")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp/127.0.0.1:0",
+        "tcp/localhost:1?x=1",
+        "tcp/[::1]:65535#iface=lo",
+        "unixsock-stream//tmp/x",
+    ],
+)
+def test_what_zenoh_can_listen_at_is_accepted(endpoint: str) -> None:
+    assert LinkConfig(site="berlin", listen=[endpoint]).listen == [endpoint]
+
+
+def test_a_keyword_that_is_no_choice_is_told_as_in_a_file() -> None:
+    with pytest.raises(InvalidSetting, match='"drop_newest" or'):
+        LinkConfig(site="berlin", listen=LISTEN, congestion="drop")  # type: ignore[arg-type]

@@ -158,15 +158,18 @@ def test_groups_that_stay_local_have_each_event_on_each_site(stage: Stage) -> No
     mesh(*sites, groups="local", **CONFIRMED)
     meet(*sites)
     receivers, here = [Receiver(site) for site in sites], berlin.attach("here")
+    others: dict[Receiver, list[object]] = {}
     for receiver in receivers:
-        receiver.join("job.new", "workers")
+        receiver.join("job.new", "w" * 47 + "1")
+        taken = others[receiver] = list[object]()
+        receiver.endpoint.subscribe("job.new", taken.append, group="w" * 47 + "2")
         receiver.endpoint.subscribe("job.*", receiver.take_other)  # beside the group
 
     def both() -> bool:
         with shmbus.observe(berlin.bus) as bus:
-            found = {e.name: e.patterns for e in bus.endpoints() if e.routed}
-        wanted = {"@link.paris": "job.new", "@link.rome": "job.new", "@link": "job.*"}
-        return all(pattern in found.get(name, ()) for name, pattern in wanted.items())
+            found = {e.name: e for e in bus.endpoints() if e.routed}
+        held = [found[name].groups for name in ("@link.paris", "@link.rome") if name in found]
+        return [*map(len, held)] == [2, 2] and "job.*" in found["@link"].patterns
 
     eventually(both, "the link of berlin takes it for both, and for who is in no group")
     for n in range(20):
@@ -175,6 +178,7 @@ def test_groups_that_stay_local_have_each_event_on_each_site(stage: Stage) -> No
     for receiver in receivers:
         eventually(lambda: "job.end" in receiver.others, "all have come")  # noqa: B023
         receiver.await_all(20)
+        eventually(lambda: len(others[receiver]) == 20, "the other group has each, too")  # noqa: B023
 
 
 def test_what_nobody_takes_there_any_more_is_undeliverable_here(stage: Stage) -> None:
