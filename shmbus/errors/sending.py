@@ -69,8 +69,8 @@ class QueueFull(NotAccepted):
         if self.setting == "buffer":
             return (
                 f"{self.type!r} not accepted: {self.depth} bytes wait for {self.endpoint!r} to "
-                f"take them, where {self.capacity} may. Send more slowly, look for what holds up that site "
-                "(shmbus link --status), or enlarge buffer in the link's configuration"
+                f"take them, where {self.capacity} may. Send more slowly, look for what holds up "
+                "that site (shmbus link --status), or enlarge buffer in the link's configuration"
             )
         if self.dispatcher is not None:
             return (

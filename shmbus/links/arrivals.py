@@ -45,6 +45,14 @@ class Arrivals:
         self._bytes += size
         return True
 
+    def end(self, seq: int) -> bool:
+        """All frames up to this one have left before what says so: whether some did not come."""
+        if seq <= self.seq:
+            return False
+        self._missing.append((self.seq + 1, seq))
+        self.seq = seq
+        return True
+
     def hold(self) -> int:
         """The frame that came last is not done with: its number, for `release`."""
         self._held.append(self.seq)

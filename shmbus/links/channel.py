@@ -91,6 +91,8 @@ class Channel:
         self._open, self._cut = True, False
         self.waiting_bytes = self.under_way = 0
         """Bytes in the buffer, and on their way."""
+        self.on_sent: Callable[[], object] | None = None
+        """Called when something is on its way, and nothing was."""
         self.messages = self.payload_bytes = 0
         """That have left."""
         self.lost = Losses()
@@ -186,8 +188,20 @@ class Channel:
         self.lost.count(type, messages)
         self._untold.count(type, messages)
 
+    @property
+    def last(self) -> int:
+        """The number of the frame that left last."""
+        return self._seq
+
+    @property
+    def oldest(self) -> int | None:
+        """Of the oldest one that is on its way; None: none is."""
+        return self._sent[0].seq if self._sent else None
+
     def _leave(self, frame: _Frame) -> None:
         self._seq += 1
+        if not self._sent and self.on_sent is not None:
+            self.on_sent()
         self._sent.append(_Sent(self._seq, frame.type, frame.messages, frame.size, frame.lost))
         self.under_way += frame.size
         self.messages += frame.messages

@@ -8,7 +8,7 @@ still gets is passed over.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -114,6 +114,15 @@ def read_answered(body: msgspec.Raw) -> Answered:
         return _answered.decode(body)
     except msgspec.MsgspecError as why:
         raise Garbage(f"reply: {why}") from None
+
+
+def number_in(body: msgspec.Raw) -> int:
+    """Of the exchange that a garbled reply is of; 0: that cannot be read either."""
+    try:
+        _, number, *_ = msgspec.msgpack.decode(body, type=list[Any])
+    except (msgspec.MsgspecError, ValueError):
+        return 0
+    return number if isinstance(number, int) else 0
 
 
 def part_bytes(size: int) -> int:

@@ -15,7 +15,7 @@ from shmbus.shared._kernel import monotonic_ns
 
 from .awake import Awake
 from .commands import Commands, send_there
-from .exchanges import read_answered, read_asked
+from .exchanges import read_asked
 from .gathering import gather_there
 from .node import Node
 from .peer import Peer
@@ -97,7 +97,7 @@ class Handling:
         self._awake.handled()
 
     def _take_reply(self, peer: Peer, _: str, body: msgspec.Raw, payload: bytes) -> None:
-        self._asking.take(peer, read_answered(body), payload)
+        self._asking.come(peer, body, payload)
         self._awake.handled()
 
     def _gone(self, peer: Peer, reason: str) -> None:

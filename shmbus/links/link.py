@@ -19,6 +19,7 @@ from shmbus.shared import names, threads
 from . import on_bus
 from .config import LinkConfig
 from .confirmed import Confirmed
+from .ends import Ends
 from .events import Events
 from .handling import Handling
 from .keeper import Tell
@@ -188,6 +189,7 @@ async def _open(node: Node) -> None:
     await node.attach()
     notes = Notes(node)
     ping_peers(node)
+    Ends(node)
     handling = Handling(node)
     Events(node)
     Confirmed(node, handling.answer)

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from shmbus import errors
 from shmbus.endpoint._kernel import Encoded
 from shmbus.shared._kernel import monotonic_ns
@@ -27,7 +29,9 @@ from .exchanges import (
     End,
     Part,
     Withdrawn,
+    number_in,
     part_bytes,
+    read_answered,
 )
 from .wire import REQUEST, Garbage
 
@@ -233,8 +237,20 @@ class Asking:
         """Nothing more comes of it: whether something could have."""
         return self._open.pop(exchange.number, None) is not None
 
+    def come(self, peer: Peer, body: msgspec.Raw, data: bytes) -> None:
+        """A frame of the lane of replies. Raises `Garbage`; then what it is the reply to has
+        failed, if that can be read."""
+        try:
+            self.take(peer, read_answered(body), data)
+        except Garbage:
+            exchange = self._open.get(number_in(body))
+            if exchange is not None and exchange.peer is peer:
+                type, reason = exchange.message.type, "what came as one is none"
+                exchange.fail(errors.ReplyLost(type=type, endpoint=peer.link_there, reason=reason))
+            raise
+
     def take(self, peer: Peer, body: Answered, data: bytes) -> None:
-        """A frame of the lane of replies. Raises `Garbage`."""
+        """What that says. Raises `Garbage`."""
         exchange = self._open.get(body.number)
         if exchange is None or exchange.peer is not peer:
             return  # it is over

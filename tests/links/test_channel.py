@@ -226,6 +226,15 @@ def test_gaps_are_told_once_and_repeated_frames_are_not_taken() -> None:
     assert arrivals.ack() is None
 
 
+def test_what_is_missing_at_the_end_is_told_when_the_peer_says_where_that_is() -> None:
+    arrivals = Arrivals()
+    arrivals.come(1, 10)
+    assert not arrivals.end(1)
+    assert arrivals.end(3)
+    assert arrivals.ack() == Ack(3, ((2, 3),))
+    assert not arrivals.come(2, 10)
+
+
 def test_nothing_is_acknowledged_before_it_is_done_with() -> None:
     arrivals = Arrivals()
     arrivals.come(1, 10)

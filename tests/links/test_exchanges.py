@@ -9,12 +9,13 @@ import itertools
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from shmbus import errors
 from shmbus.aio.jobs import Jobs
 from shmbus.endpoint._kernel import Encoded, Job, Message
-from shmbus.links import failures
+from shmbus.links import failures, wire
 from shmbus.links.channel import Channel, Lost
 from shmbus.links.exchanges import (
     PARTS,
@@ -303,6 +304,23 @@ async def test_parts_that_nobody_has_asked_for_are_an_error() -> None:
 
 
 # In parts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [[9], ["there", 9, 1 << 15], ["there", 9, {}]])
+@run_async_test
+async def test_a_reply_that_is_garbage_is_lost_at_once(fields: list[Any]) -> None:
+    site, request = Site("paris"), Request()
+    link = asking(site)
+    errand = ask(link, request)
+    garbled = msgspec.Raw(wire.packed([0, site.asked.number, *fields]))
+    with pytest.raises(Garbage):
+        link.come(site, garbled, b"")
+    assert errand.is_over()
+    assert isinstance(request.failed, errors.ReplyLost)
+    for unknown in (b"", b"\xc1", wire.packed(["a", "b"]), wire.packed(7)):
+        with pytest.raises(Garbage):
+            link.come(site, msgspec.Raw(unknown), b"")
+    link.end()
 
 
 @run_async_test
