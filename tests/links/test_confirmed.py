@@ -45,7 +45,7 @@ class Receiver:
 
     def await_all(self, count: int) -> None:
         """Wait until all have come, and see that each has come once."""
-        eventually(lambda: len(set(self.came)) == count, f"{count} came, of which {self.counts()}")
+        eventually(lambda: len(set(self.came)) == count, f"all {count} have come")
         assert self.counts() == {1: count}
 
     def counts(self) -> dict[int, int]:
