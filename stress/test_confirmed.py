@@ -16,13 +16,45 @@ import pytest
 
 pytest.importorskip("zenoh")
 
+import shmbus
+from shmbus.testing import TIMEOUT, eventually
 from tests.links.stage import Site, Stage
-from tests.links.test_confirmed import Receiver, await_link
+from tests.links.test_confirmed import Receiver
 from tests.links.test_confirmed_kills import pid_of_link, run_link
 
-from shmbus.testing import TIMEOUT, eventually
-
 Fault = Callable[[], object]
+
+
+class Receivers:
+    """Of some sites, which share what comes."""
+
+    def __init__(self, *sites: Site) -> None:
+        self._sites = sites
+        self._all = [Receiver(site) for site in sites]
+        for each in self._all:
+            each.came = self._all[0].came
+
+    def handle(self, type: str, of: Site) -> None:
+        for each in self._all:
+            each.handle(type)
+        self._await_links(type, of)
+
+    def join(self, type: str, of: Site) -> None:
+        for each in self._all:
+            each.join(type, "workers")
+        self._await_links(type, of)
+
+    def _await_links(self, type: str, of: Site) -> None:
+        wanted = {f"@link.{site.name}" for site in self._sites}
+
+        def there() -> bool:
+            with shmbus.observe(of.bus) as bus:
+                return wanted <= {each.endpoint for each in bus.route(type).receivers}
+
+        eventually(there, f"the link of {of.name} takes {type} for all")
+
+    def await_all(self, count: int) -> None:
+        self._all[0].await_all(count)
 
 
 @pytest.fixture
@@ -89,18 +121,14 @@ def _kill(pid: int) -> None:
 def test_whoever_is_killed_all_is_done_once(
     stage: Stage, chance: random.Random, long: bool
 ) -> None:
-    berlin, paris = sites = [stage.site(name, process=True) for name in ("berlin", "paris")]
-    run_link(stage, berlin)
-    run_link(stage, paris, berlin)
-    ways = [(berlin.attach("here"), paris, berlin), (paris.attach("here"), berlin, paris)]
-    receivers = []
-    for _, there, here in ways:
-        commands, events = Receiver(there), Receiver(there)
-        commands.handle(f"job.{there.name}")
-        events.join(f"news.{there.name}", "workers")
-        await_link(here, f"job.{there.name}", "handle")
-        await_link(here, f"news.{there.name}", "subscribe")
-        receivers.append((commands, events))
+    berlin, paris, rome = sites = [stage.site(n, process=True) for n in ("berlin", "paris", "rome")]
+    for number, site in enumerate(sites):
+        run_link(stage, site, *sites[:number])
+    here, there = berlin.attach("here"), paris.attach("here")
+    jobs, news, back = (Receivers(paris, rome), Receivers(paris, rome), Receivers(berlin))
+    jobs.handle("job.do", berlin)
+    news.join("job.new", berlin)
+    back.handle("job.done", paris)
     kills, sent, ended = Kills(sites, chance), 0, threading.Event()
 
     def kill() -> None:
@@ -115,10 +143,10 @@ def test_whoever_is_killed_all_is_done_once(
     killing = threading.Thread(target=kill)
     killing.start()
     while not ended.wait(0.004):  # a pace, so that there is something under way at any time
-        for endpoint, there, _ in ways:
-            endpoint.send(f"job.{there.name}", sent, timeout=TIMEOUT)
-            endpoint.publish(f"news.{there.name}", sent, timeout=TIMEOUT)
+        here.send("job.do", sent, timeout=TIMEOUT)
+        here.publish("job.new", sent, timeout=TIMEOUT)
+        there.send("job.done", sent, timeout=TIMEOUT)
         sent += 1
     killing.join()
-    for each in (receiver for both in receivers for receiver in both):
+    for each in (jobs, news, back):
         each.await_all(sent)

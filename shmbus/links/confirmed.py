@@ -30,11 +30,12 @@ from shmbus.endpoint._kernel import Encoded, ways
 from shmbus.errors import BusError, Disconnected, SetupError
 from shmbus.limits import MAX_NAME
 from shmbus.settings import MIB, Settings
+from shmbus.shared._kernel import monotonic_ns
 from shmbus.shared.layout import Kind
 from shmbus.shared.patterns import covers
 
 from .config import LinkConfig
-from .keeper import Keep, Kept
+from .keeper import Keep, Kept, endpoint_of
 from .pauses import Pauses
 from .tables import Wanted
 from .wire import CONFIRMED, Reader
@@ -97,6 +98,8 @@ class Sure(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of its payload."""
     settled: tuple[_Id, ...] = ()
     """What is not sent again."""
+    asked: bool = False
+    """It is only asked whether it is published there; the payload is left out."""
 
 
 class Receipt(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -105,6 +108,8 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True, gc=False):
     published: tuple[_Id, ...] = ()
     refused: tuple[tuple[_Id, str], ...] = ()
     """Those that nobody is there for any more, with the reason."""
+    unknown: tuple[_Id, ...] = ()
+    """Those that were asked about, and have not been published."""
 
 
 _sure, _receipt = Reader(Sure), Reader(Receipt)
@@ -133,11 +138,6 @@ def groups_held(config: LinkConfig, peer: Peer, there: str) -> frozenset[str]:
         for pattern in peer.rules.offered(wanted.pattern)
         if confirms(config, msgspec.structs.replace(wanted, pattern=pattern))
     )
-
-
-def endpoint_of(node: Node, site: str) -> str:
-    """The name of that which holds what is for a site."""
-    return f"@{node.config.name}.{site}"
 
 
 def group_of(site: str, group: str) -> str:
@@ -182,8 +182,11 @@ class Ids:
 class _Held:
     """A message that is not confirmed yet."""
 
-    def __init__(self, message: Message, group: str) -> None:
-        self.message, self.group = message, group
+    def __init__(self, message: Message, group: str, *, asked: bool = False) -> None:
+        """`asked`: it is another site's, and it is asked whether this one has it."""
+        self.message, self.group, self.asked = message, group, asked
+        self.ready = asked
+        """It may be sent: no other site has it."""
         self.result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why it was refused; empty: it is confirmed."""
         self.next, self.pause = 0.0, AGAIN
@@ -192,10 +195,20 @@ class _Held:
 class Holding:
     """What is held for one site."""
 
-    def __init__(self, node: Node, site: str, answer: Callable[[Message], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        site: str,
+        answer: Callable[[Message], Awaitable[Any]],
+        elsewhere: Callable[[Holding, Message, str], Awaitable[bool]],
+    ) -> None:
+        """`elsewhere`: whether another site has it from a link before this one."""
         self._node, self.site, self._answer = node, site, answer
+        self._elsewhere = elsewhere
         self._loop = asyncio.get_running_loop()
         self._held: dict[bytes, _Held] = {}
+        self._asked: dict[bytes, _Held] = {}
+        self._lapsed = False
         self._settled: list[bytes] = []
         self._there: dict[Kept, Subscription] = {}
         self._wanted: frozenset[Kept] = frozenset()
@@ -240,7 +253,7 @@ class Holding:
             await in_thread(endpoint.name, "keeper", partial(tell, keep))
 
     async def _attach(self) -> Endpoint:
-        name = endpoint_of(self._node, self.site)
+        name = endpoint_of(self._node.config.name, self.site)
         self._endpoint = endpoint = await attach_as(
             name, self._node.bus, settings=_SETTINGS, reconnect="always", concurrency=HELD
         )
@@ -267,6 +280,9 @@ class Holding:
             return  # it has come by another pattern of that group as well
         held = self._held[id] = _Held(message, group)
         try:
+            if await self._elsewhere(self, message, group):
+                return
+            held.ready = True
             self._send(id, held)
             refused = await held.result
         finally:
@@ -274,12 +290,32 @@ class Holding:
         if refused:
             message.nack(reason=refused)
         else:
-            self._loop.call_soon(self._settled.append, id)  # when it is done, and not before
+            self._settle_later(id)
+
+    def _settle_later(self, id: bytes) -> None:
+        """It is confirmed: it cannot come again once it is done, and not before."""
+        self._loop.call_soon(self._settled.append, id)
+
+    async def has(self, message: Message, group: str) -> bool:
+        """Whether the site has this one from a link before this one. While it is away that is not
+        known: waits until `lapse`."""
+        if self._lapsed:
+            return False
+        id = identity(message.source, message.sent_ns, group)
+        held = self._asked[id] = _Held(message, group, asked=True)
+        try:
+            self._send(id, held)
+            unknown = await held.result
+        finally:
+            del self._asked[id]
+        if not unknown:
+            self._settle_later(id)
+        return not unknown
 
     def _send(self, id: bytes, held: _Held) -> None:
         peer = self._node.peers.get(self.site)
-        if peer is None or not peer.up:
-            return  # when it is there again
+        if peer is None or not peer.up or not held.ready:
+            return  # when it is there again, or is known not to be elsewhere
         message = held.message
         there = peer.rules.outward(message.type)
         if there is None:
@@ -287,8 +323,10 @@ class Holding:
             return
         payload = message._encoded()
         settled, self._settled = self._settled, []
-        sure = Sure(message.source, message.sent_ns, held.group, payload.flags, tuple(settled))
-        peer.send(CONFIRMED, there, sure, payload.data)
+        sure = Sure(
+            message.source, message.sent_ns, held.group, payload.flags, tuple(settled), held.asked
+        )
+        peer.send(CONFIRMED, there, sure, b"" if held.asked else payload.data)
         self.sent += 1
         held.next = self._loop.time() + held.pause
         if self._timer is None:
@@ -297,17 +335,21 @@ class Holding:
     def _look(self) -> None:
         """Send again what is not confirmed for long."""
         self._timer, now = None, self._loop.time()
-        for id, held in list(self._held.items()):
+        for id, held in self._all():
             if held.next <= now:
                 held.pause = min(2 * held.pause, _LONGEST)
                 self.again += 1
                 self._send(id, held)
-        if self._held and self._timer is None:
+        if (self._held or self._asked) and self._timer is None:
             self._timer = self._loop.call_later(AGAIN, self._look)
+
+    def _all(self) -> list[tuple[bytes, _Held]]:
+        return [*self._asked.items(), *self._held.items()]
 
     def met(self) -> None:
         """The site is there anew: what it has not confirmed is sent again."""
-        for id, held in list(self._held.items()):
+        self._lapsed = False
+        for id, held in self._all():
             held.pause = AGAIN
             self.again += 1
             self._send(id, held)
@@ -318,11 +360,18 @@ class Holding:
             self._settle(id, "")
         for id, reason in receipt.refused:
             self._settle(id, reason or "refused")
+        for id in receipt.unknown:
+            _end(self._asked.get(id), "unknown")
 
     def _settle(self, id: bytes, refused: str) -> None:
-        held = self._held.get(id)
-        if held is not None and not held.result.done():
-            held.result.set_result(refused)
+        _end(self._held.get(id), refused)
+        _end(self._asked.get(id), refused)
+
+    def lapse(self) -> None:
+        """The site is away for long: what it may have is not waited for any more."""
+        self._lapsed = True
+        for held in self._asked.values():
+            _end(held, "unknown")
 
     def give_up(self) -> None:
         """The site does not return: give back what is held for it. Who else handles that gets it,
@@ -337,7 +386,12 @@ class Holding:
         if self._changing is not None:
             self._changing.cancel()
         if self._endpoint is not None:
-            await self._endpoint.close()
+            await self._endpoint._ending.close(0.0)  # nothing held is confirmed any more
+
+
+def _end(held: _Held | None, refused: str) -> None:
+    if held is not None and not held.result.done():
+        held.result.set_result(refused)
 
 
 # What comes in --------------------------------------------------------------------------------
@@ -375,7 +429,8 @@ class Receiving:
             why = f"site {self._node.config.site} does not import it"
             self._say(peer, Receipt(refused=((id, why),)))
             return
-        encoded = peer.payload(sure.source, sure.sent_ns, sure.flags, payload, sure.group)
+        flags = 0 if sure.asked else sure.flags
+        encoded = peer.payload(sure.source, sure.sent_ns, flags, payload, sure.group)
         self._came.append(_Came(peer, type, here, sure, encoded, id))
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._publish_all())
@@ -410,10 +465,14 @@ class Receiving:
         peer = part[-1].peer
         ids = self._ids.get(peer.site) or await self._begin(peer.site)
         new: dict[bytes, _Came] = {}
+        unknown: list[bytes] = []
         for each in part:  # one behind the other: what is settled may lie before that once more
             ids.settle(each.sure.settled)
             if each.id not in ids:
-                new.setdefault(each.id, each)
+                if each.sure.asked:
+                    unknown.append(each.id)
+                else:
+                    new.setdefault(each.id, each)
         refused = {id: why for id, each in new.items() if (why := self._refusal(each))}
         items = [self._item(each) for id, each in new.items() if id not in refused]
         fresh = [id for id in new if id not in refused]
@@ -422,9 +481,9 @@ class Receiving:
             await self._node.endpoint._posting.together([*items, note])
             ids.add(fresh)
         self.published += len(fresh)
-        self.known += len(part) - len(new)
-        done = tuple(each.id for each in part if each.id not in refused)
-        self._say(peer, Receipt(done, tuple(refused.items())))
+        self.known += len(part) - len(new) - len(unknown)
+        done = tuple(e.id for e in part if e.id not in refused and e.id not in unknown)
+        self._say(peer, Receipt(done, tuple(refused.items()), tuple(unknown)))
 
     async def _begin(self, site: str) -> Ids:
         """What the link before this one has published: all of it is forwarded by now."""
@@ -482,6 +541,7 @@ class Confirmed:
         self._away: dict[str, asyncio.TimerHandle] = {}
         self._beginning: asyncio.TimerHandle | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._began = monotonic_ns()
         node.on_close.append(self.close)
         node.unconfirmed = self.unconfirmed
         node.lanes[CONFIRMED] = self._receiving.take
@@ -492,7 +552,9 @@ class Confirmed:
             node.on_wants.append(self._changed)
             if node.keep is not None:
                 loop = asyncio.get_running_loop()
-                self._beginning = loop.call_later(AWAY, self._tell_keeper)
+                self._beginning = loop.call_later(AWAY, self._begun)
+            for site in node.former:
+                self._holding(site)
 
     def _changed(self, peer: Peer) -> None:
         wanted = frozenset(self._wanted(peer))
@@ -500,9 +562,23 @@ class Confirmed:
         if holding is None:
             if not wanted:
                 return
-            answer = partial(self._answer, peer.site)
-            holding = self._held[peer.site] = Holding(self._node, peer.site, answer)
+            holding = self._holding(peer.site)
         holding.want(wanted)
+
+    def _holding(self, site: str) -> Holding:
+        answer = partial(self._answer, site)
+        made = self._held[site] = Holding(self._node, site, answer, self._is_elsewhere)
+        return made
+
+    async def _is_elsewhere(self, holding: Holding, message: Message, group: str) -> bool:
+        """Whether another site has it, from a link before this one, which was sharing such
+        messages among them. What was sent since this one began, that one has not seen."""
+        if message.sent_ns >= self._began or (group and self._node.config.groups == "local"):
+            return False
+        for site in self._node.former:
+            if (other := self._held[site]) is not holding and await other.has(message, group):
+                return True
+        return False
 
     def _wanted(self, peer: Peer) -> Iterable[Kept]:
         config = self._node.config
@@ -529,18 +605,25 @@ class Confirmed:
     def _expect_no_more(self, holding: Holding) -> None:
         """Its site is away for long."""
         holding.want(frozenset())
+        holding.lapse()
         loop = asyncio.get_running_loop()
         self._away[holding.site] = loop.call_later(KEPT, holding.give_up)
 
-    def _tell_keeper(self) -> None:
-        """What was kept for sites that the link before this one knew, and that have not come."""
+    def _begun(self) -> None:
+        """What was kept for sites that the link before this one knew, and that have not come, is
+        kept no more."""
+        met = {peer.site for peer in self._node.known()}
+        for site in self._node.former:
+            if site not in met:
+                self._held[site].lapse()
         loop = asyncio.get_running_loop()
         self._telling = loop.create_task(self._keep_no_others())
 
     async def _keep_no_others(self) -> None:
         node = self._node
         if (tell := node.keep) is not None:
-            names = tuple(endpoint_of(node, site) for site in self._held)
+            met = {peer.site for peer in node.known()}
+            names = tuple(endpoint_of(node.config.name, site) for site in self._held if site in met)
             keep = Keep(node.endpoint.name, (), now=True, all=names)
             try:
                 await in_thread(node.endpoint.name, "keeper", partial(tell, keep))
@@ -565,5 +648,4 @@ class Confirmed:
                 timer.cancel()
         if self._telling is not None:
             self._telling.cancel()
-        for holding in self._held.values():
-            await holding.close()
+        await asyncio.gather(*(holding.close() for holding in self._held.values()))

@@ -54,6 +54,11 @@ Tell = Callable[[Keep], None]
 """Has a link's keeper do it; returns when that has."""
 
 
+def endpoint_of(link: str, site: str) -> str:
+    """The name of that endpoint of a link which holds what is for a site."""
+    return f"@{link}.{site}"
+
+
 class Keeper:
     """That of one link. A context manager: leaving its block ends it. Not thread-safe."""
 
@@ -78,6 +83,12 @@ class Keeper:
         else:
             _add(self._place, wanted - self._there)
             self._there |= wanted
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Those for which a link before has sent what may lie here."""
+        prefix = endpoint_of(self._link, "")
+        return tuple(name.removeprefix(prefix) for name in self._kept if name.startswith(prefix))
 
     def _follow(self, wanted: frozenset[Kept]) -> None:
         """Leave, so that what lies there goes to the link; where it has gone by then, to another

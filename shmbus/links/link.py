@@ -8,7 +8,7 @@ import concurrent.futures
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -47,9 +47,16 @@ class Link:
     `config`: what it was told.
     """
 
-    def __init__(self, bus: str | None, config: LinkConfig, keep: Tell | None = None) -> None:
+    def __init__(
+        self,
+        bus: str | None,
+        config: LinkConfig,
+        keep: Tell | None = None,
+        former: Collection[str] = (),
+    ) -> None:
+        """`former`: what `Keeper.sites` says."""
         self.config = config
-        self._bus, self._keep = bus, keep
+        self._bus, self._keep, self._former = bus, keep, former
         self._pid = os.getpid()
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._reason: BaseException | None = None
@@ -129,7 +136,7 @@ class Link:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        node = Node(self._bus, self.config, new_run(), self._keep)
+        node = Node(self._bus, self.config, new_run(), self._keep, self._former)
         opening = asyncio.ensure_future(_open(node))
         stopped = asyncio.ensure_future(self._stop.wait())
         waiting: list[asyncio.Future[Any]] = [stopped, node.ended]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Annotated, Any
 
@@ -107,11 +107,18 @@ class Node:
     """That of one link."""
 
     def __init__(
-        self, bus: str | None, config: LinkConfig, run: str, keep: Tell | None = None
+        self,
+        bus: str | None,
+        config: LinkConfig,
+        run: str,
+        keep: Tell | None = None,
+        former: Collection[str] = (),
     ) -> None:
         self.config, self.run = config, run
         self.keep = keep
         """Has this link's keeper do something; None: it has none."""
+        self.former = former
+        """The sites that may have what lies there."""
         self._bus = bus
         self.endpoint: Endpoint
         self.peers: dict[str, Peer] = {}

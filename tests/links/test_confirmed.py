@@ -11,7 +11,8 @@ import pytest
 
 import shmbus
 from shmbus.events import Undeliverable
-from shmbus.links import Keeper, Link, LinkConfig, confirmed
+from shmbus.links import Keep, Keeper, Link, LinkConfig, confirmed
+from shmbus.links.keeper import Tell
 from shmbus.testing import eventually
 from tests.links.stage import Site, Stage, meet, mesh
 
@@ -52,6 +53,17 @@ class Receiver:
         """How many have come how often."""
         with self._lock:
             return Counter(Counter(self.came).values())
+
+
+def one_at_a_time(keeper: Keeper) -> Tell:
+    """Has it do what a link says in several threads."""
+    lock = threading.Lock()
+
+    def tell(told: Keep) -> None:
+        with lock:
+            keeper.keep(told)
+
+    return tell
 
 
 def await_link(site: Site, type: str, role: str) -> None:
@@ -227,3 +239,59 @@ def test_what_waits_for_a_site_that_does_not_return_becomes_a_dead_letter(
     assert kept is not None
     assert [each.payload.payload[1:] for each in (held, kept)] == [b"held", b"kept"]
     assert not there.came
+
+
+def test_what_several_sites_may_have_is_done_once_whichever_the_next_link_meets_first(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    berlin, paris, rome = sites = stage.sites("berlin", "paris", "rome")
+    for number, site in enumerate(sites[1:]):
+        site.join(*sites[1:][:number], **CONFIRMED)
+    here, receivers = berlin.attach("here"), [Receiver(paris), Receiver(rome)]
+    for receiver in receivers:
+        receiver.handle("job.do")
+    config = LinkConfig.of(berlin.config(paris, rome, **CONFIRMED))
+
+    def both_handle() -> bool:
+        with shmbus.observe(berlin.bus) as bus:
+            found = {r.endpoint for r in bus.route("job.do").receivers}
+        return found >= {"@link.paris", "@link.rome"}
+
+    def came() -> list[Any]:
+        return sorted(receivers[0].came + receivers[1].came)
+
+    with Keeper(berlin.bus, config.name) as keeper:
+        keep = one_at_a_time(keeper)
+        with monkeypatch.context() as deaf:
+            deaf.setattr(confirmed.Receiving, "_say", lambda *_: None)
+            with Link(berlin.bus, config, keep):
+                eventually(both_handle, "both sites have them")
+                for n in range(20):
+                    here.send("job.do", n)
+                eventually(lambda: came() == list(range(20)), "all are done, and none confirmed")
+        assert all(receiver.came for receiver in receivers)
+        here.send("job.do", 20)
+        with Link(berlin.bus, config, keep, keeper.sites) as link:
+            eventually(lambda: 20 in came(), "what waited is done")
+            eventually(
+                lambda: not any(peer.unconfirmed for peer in link.status().peers),
+                "all is confirmed",
+            )
+            assert came() == list(range(21))
+
+
+def test_a_site_that_is_gone_for_good_does_not_keep_others_from_what_it_may_have(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed, "AWAY", 0.5)
+    berlin, rome = stage.sites("berlin", "rome")
+    rome.join(**CONFIRMED)
+    there, here = Receiver(rome), berlin.attach("here")
+    there.handle("job.do")
+    config = LinkConfig.of(berlin.config(rome, **CONFIRMED))
+    with Keeper(berlin.bus, config.name) as keeper:
+        with Link(berlin.bus, config, keeper.keep):
+            await_link(berlin, "job.do", "handle")
+        here.send("job.do", 1)
+        with Link(berlin.bus, config, keeper.keep, ["paris", *keeper.sites]):
+            there.await_all(1)

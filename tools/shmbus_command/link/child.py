@@ -34,6 +34,8 @@ class Told(msgspec.Struct):
     bus: str
     config: LinkConfig
     quiet: bool
+    former: tuple[str, ...] = ()
+    """Sites that links before have sent to, of which it keeps what they may have."""
 
 
 class Up(msgspec.Struct, array_like=True, tag="up"):
@@ -141,7 +143,7 @@ def main() -> None:
 
 def _run(told: Told, parent: _Parent) -> None:
     keep = parent.keep if told.config.delivery == "confirmed" else None
-    with Link(told.bus, told.config, keep=keep) as link, usual_end():
+    with Link(told.bus, told.config, keep, told.former) as link, usual_end():
         if not told.quiet:
             note("link", summary(link.status()))
         parent.up()

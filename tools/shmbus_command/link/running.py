@@ -35,7 +35,8 @@ def run(bus: str, config: LinkConfig, *, quiet: bool = False) -> int:
         was_up, in_a_row = False, 0
         while True:
             began = time.monotonic()
-            child = Child(Told(bus, config, quiet))
+            former = () if keeper is None else keeper.sites
+            child = Child(Told(bus, config, quiet, former))
             up = _follow(child, signalled, keeper)
             code = child.end(_END)
             if _readable(signalled):
