@@ -37,7 +37,7 @@ _MAY_BE_LOST = (wire.EVENT, wire.SEND)
 """Lanes whose frames are dropped where there is no space, by `congestion`. For those of others
 somebody waits: they have as much space again, of their own."""
 
-_REFUSED = 4096  # that found no space, and of which somebody is still to be told
+_REFUSED = 8192  # that did not leave, and of which somebody is still to be told
 
 _FRAME = 64  # bytes of a frame besides its body, type and payload, roughly
 
@@ -125,7 +125,7 @@ class Channel:
         """A frame of another lane, with so many messages. Events and commands that find no space in
         the buffer are dropped, by `congestion`; what somebody waits for is, where so much of that
         waits alone. `lost`: called when it has left and is known not to have come; where it found
-        no space, once there is some."""
+        no space, once there is some, and in a cut, once the peer is there again."""
         size = len(payload) + len(body) + len(type) + _FRAME
         frame = _Frame(lane, type, body, payload, messages, size, lost)
         if self._cut or not self._open:
@@ -138,8 +138,6 @@ class Channel:
             self._awaited += size if lane not in _MAY_BE_LOST else 0
         else:
             self._lose(frame)
-            if lost is not None:
-                self._refused.append(lost)
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes that somebody waits for find space in the buffer."""
@@ -182,6 +180,8 @@ class Channel:
 
     def _lose(self, frame: _Frame) -> None:
         self.miss(frame.type, frame.messages)
+        if frame.lost is not None:
+            self._refused.append(frame.lost)
 
     def miss(self, type: str, messages: int) -> None:
         """So many messages of a type do not get there."""
@@ -276,7 +276,6 @@ class Channel:
         while self._waiting:
             self._lose(self._waiting.popleft())
         self.waiting_bytes = self._awaited = 0
-        self._refused.clear()
         if self._sender is not None:
             self._sender.drop()
         self._wake()
@@ -288,6 +287,7 @@ class Channel:
         for sent in self._sent:
             self.miss(sent.type, sent.messages)
         self._sent.clear()
+        self._refused.clear()
         self.under_way = 0
         if self._sender is not None:
             self._sender.end()

@@ -102,7 +102,7 @@ class Handling:
 
     def _gone(self, peer: Peer, reason: str) -> None:
         self._asking.gone(peer, reason)
-        self._serving.gone(peer)
+        self._serving.gone(peer, may_return=reason == "gone")
         self._changed(peer)
 
     # What is handled -------------------------------------------------------------------------

@@ -283,8 +283,7 @@ class Asking:
     def gone(self, peer: Peer, reason: str) -> None:
         """That site is not there any more, or is there anew."""
         for exchange in [each for each in self._open.values() if each.peer is peer]:
-            self.close(exchange)
-            exchange.put(
+            exchange.fail(
                 errors.EndpointDied(
                     type=exchange.message.type, endpoint=peer.link_there, reason=reason
                 )

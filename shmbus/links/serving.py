@@ -50,7 +50,7 @@ class Work:
 
     def __init__(self, peer: Peer, type: str, number: int, link: str) -> None:
         """`type`: in the names of the space. `link`: the endpoint that asks here for the peer."""
-        self.peer, self._type, self.number, self._link = peer, type, number, link
+        self.peer, self.type, self.number, self._link = peer, type, number, link
         self.stop: Callable[[], object] = _nothing
         """Do no more of it."""
         self._sent, self._granted = 0, WINDOW
@@ -60,13 +60,13 @@ class Work:
     def answer(self, reply: Message) -> None:
         """Its reply is there."""
         payload = reply._encoded()
-        lost = partial(_lose, self.peer, self._type, self.number, reply.source)
+        lost = partial(_lose, self.peer, self.type, self.number, reply.source)
         body = Answer(self.number, reply.source, reply.sent_ns, payload.flags)
         self._say(body, payload.data, lost)
 
     def answer_all(self, found: bytes) -> None:
         """What became of each is."""
-        lost = partial(_lose, self.peer, self._type, self.number, self._link)
+        lost = partial(_lose, self.peer, self.type, self.number, self._link)
         self._say(Answer(self.number, self._link, 0, 0), found, lost)
 
     async def give(self, part: Message) -> None:
@@ -94,16 +94,16 @@ class Work:
         """It has failed."""
         if isinstance(why, errors.Disconnected):  # this link is, not who asks
             reason = "its bus is down"
-            why = errors.EndpointDied(type=self._type, endpoint=self._link, reason=reason)
-        _fail(self.peer, self._type, self.number, failures.account(why))
+            why = errors.EndpointDied(type=self.type, endpoint=self._link, reason=reason)
+        _fail(self.peer, self.type, self.number, failures.account(why))
 
     def _lose_parts(self) -> None:
         """Not all of its parts have come there: no more are wanted."""
         self.stop()
-        _lose(self.peer, self._type, self.number, self._link)
+        _lose(self.peer, self.type, self.number, self._link)
 
     def _say(self, body: Answered, data: Bytes, lost: Lost) -> None:
-        self.peer.send(REPLIES, self._type, body, data, lost)
+        self.peer.send(REPLIES, self.type, body, data, lost)
 
 
 class Serving:
@@ -231,10 +231,14 @@ class Serving:
                 await work.give(part)
         work.end()
 
-    def gone(self, peer: Peer) -> None:
-        """That site is not there any more: nobody waits for its requests."""
+    def gone(self, peer: Peer, *, may_return: bool = False) -> None:
+        """That site is not there any more: nobody waits for its requests. `may_return`: perhaps it
+        only seems so from here; then it is told, once it is there again."""
+        name, reason = self._endpoint.name, "the link there did not see this one for a moment"
         for work in self._works.pop(peer, {}).values():
             work.stop()
+            if may_return:
+                work.fail(errors.EndpointDied(type=work.type, endpoint=name, reason=reason))
 
     def end(self) -> None:
         """The link ends."""

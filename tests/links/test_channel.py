@@ -189,6 +189,18 @@ def test_after_a_cut_all_is_either_there_or_lost() -> None:
     assert network.frames[-1][:2] == ("t4", 3)
 
 
+def test_who_sent_something_in_a_cut_is_told_once_the_peer_is_there_again() -> None:
+    network, told = Network(), list[str]()
+    made = channel(network)
+    for name in ("sent", "waits"):
+        made.send(wire.REPLY, name, b"\x90", bytes(800), lost=partial(told.append, name))
+    made.cut()
+    made.send(wire.REPLY, "later", b"\x90", b"", lost=partial(told.append, "later"))
+    assert told == []
+    made.resume(0)
+    assert sorted(told) == ["later", "sent", "waits"]
+
+
 def test_a_peer_that_takes_nothing_stalls_a_thread_and_not_who_sends() -> None:
     network = Network()
     made = channel(network, window=1 << 20, buffer=1 << 20)

@@ -6,9 +6,10 @@ import pytest
 
 import shmbus
 from shmbus import errors
-from shmbus.links import ends
+from shmbus.links import ends, keys
 from shmbus.links.session import Session
 from shmbus.shared.frames import Bytes
+from shmbus.testing import eventually
 from tests.links.stage import Stage, meet, mesh
 
 
@@ -78,3 +79,29 @@ def test_what_is_lost_ends_a_request_once_that_is_known(
         asker.request("lost", 1, timeout=60)
     assert caught.value.data == error.data
     assert asker.request("other", 2, timeout=60).payload == 2
+
+
+def test_a_request_to_a_site_that_lost_sight_of_the_other_for_a_moment_ends(stage: Stage) -> None:
+    here, there = stage.sites("here", "there")
+    mesh(here, there)
+    meet(here, there)
+    worker, asker = there.attach("worker"), here.attach("asker")
+    kept = list[shmbus.Message]()
+
+    def keep(message: shmbus.Message) -> None:
+        message.defer()
+        kept.append(message)
+
+    worker.handle("kept", keep)
+    worker.start()
+    asker.wait_for("kept", timeout=60)
+    waiting = asker.request_async("kept", None, timeout=60)
+    eventually(lambda: kept)
+    assert here.link is not None
+    assert there.link is not None
+    token = keys.token(stage.space, "here", here.link.status().run)
+    there.link._call(lambda node: node._on_signs([(token, False), (token, True)]))
+    with pytest.raises(errors.EndpointDied) as caught:
+        waiting.result()
+    assert caught.value.endpoint == "@link@there"
+    assert here.sees() == {"there"}
