@@ -26,9 +26,10 @@ PROTOCOLS = ("tcp", "tls", "quic", "ws", "udp", "unixsock-stream")
 """How an endpoint of zenoh's may begin."""
 
 _PLAIN = ("tcp", "ws", "udp")  # that anybody on the way can read
+_PRIVATE = ("tls/", "quic/")
 T = TypeVar("T", bound=msgspec.Struct)
 
-_LOOPBACK = ("127.", "localhost", "[::1]")
+_LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost|\[::1\])(:|$)")  # this machine alone
 
 
 class SiteRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +110,7 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What this link is among zenoh's nodes: a peer connects to others directly, a client to one
     router or peer, which carries for it."""
     scout: bool = False
-    """Whether peers of the local network are looked for, by multicast."""
+    """Whether peers of the local network are looked for, by multicast: with `tls` or `insecure`."""
     insecure: bool = False
     """Whether traffic that anybody can read and forge is permitted elsewhere than on loopback."""
     tls: Tls | None = None
@@ -174,6 +175,13 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "this link would meet nobody",
                 'Give listen = ["tls/0.0.0.0:7447"], connect, or scout = true',
             )
+        if self.scout and not self.insecure and not self.private:
+            raise _wrong(
+                "scout",
+                True,
+                "it would join in plain whoever it finds, which others can read and forge",
+                "Add [tls] and use no tcp/, or permit it: insecure = true",
+            )
 
     def _choice(self, key: str) -> None:
         kind = next(f.type for f in msgspec.structs.fields(type(self)) if f.name == key)
@@ -196,13 +204,20 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "there is no certificate for it",
                 "Add [tls] with ca, certificate and key",
             )
-        if protocol in _PLAIN and not address.startswith(_LOOPBACK) and not self.insecure:
+        if protocol in _PLAIN and not _LOOPBACK.match(address) and not self.insecure:
             raise _wrong(
                 key,
                 endpoint,
                 "anybody on the way could read and forge what it carries",
                 f"Write tls/{address} and add [tls], or permit it: insecure = true",
             )
+
+    @property
+    def private(self) -> bool:
+        """Whether all that crosses is encrypted: it uses nothing that others can read."""
+        return self.tls is not None and all(
+            each.startswith(_PRIVATE) for each in (*self.listen, *self.connect)
+        )
 
     def files(self) -> tuple[str, ...]:
         """That it names."""

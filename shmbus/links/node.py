@@ -144,6 +144,8 @@ class Node:
         """Called when what a peer's endpoints want may have changed."""
         self.on_heard: list[Callable[[Peer], None]] = []
         """Called when messages of a peer have come, once for many."""
+        self.on_measured: list[Callable[[Peer], None]] = []
+        """Called when more is known of a peer's clock, and of how far away it is."""
         self.on_settled: list[Callable[[], None]] = []
         """Called when what the peers want is subscribed to, and what they handle is handled."""
         self.unsettled: set[object] = set()

@@ -35,6 +35,7 @@ class Notes:
         node.on_settled.append(self.write)
         node.on_down.append(lambda peer, reason: self.write())
         node.on_heard.append(lambda peer: self.write_later())
+        node.on_measured.append(lambda peer: self.write_later())
         node.on_close.append(self.close)
 
     def write_later(self) -> None:

@@ -21,12 +21,15 @@ PING, PONG = "ping", "pong"
 
 
 class Pings:
-    """Those of one link. `peers`: all that are up."""
+    """Those of one link. `peers`: all that are up. `measured` is told of whom a pong has come."""
 
     def __init__(
-        self, peers: Callable[[], Iterable[Peer]], loop: asyncio.AbstractEventLoop
+        self,
+        peers: Callable[[], Iterable[Peer]],
+        measured: Callable[[Peer], object],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._peers, self._loop = peers, loop
+        self._peers, self._measured, self._loop = peers, measured, loop
         self._waiting: dict[Peer, list[asyncio.Future[int | None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -61,6 +64,7 @@ class Pings:
                 future.set_result(round_trip)
         if peer.clock.due(came_ns):
             self._send(peer)
+        self._measured(peer)
 
     async def ping(self, peer: Peer) -> float | None:
         """Ping it now: how many seconds it takes to there and back; None: it has gone."""
@@ -96,8 +100,15 @@ _pong = Reader(Pong)
 
 def ping_peers(node: Node) -> Pings:
     """From here on the peers of a link are pinged."""
+
+    def measured(peer: Peer) -> None:
+        for each in node.on_measured:
+            each(peer)
+
     pings = Pings(
-        lambda: (peer for peer in node.peers.values() if peer.up), asyncio.get_running_loop()
+        lambda: (peer for peer in node.peers.values() if peer.up),
+        measured,
+        asyncio.get_running_loop(),
     )
     node.told[PING] = lambda peer, _, body, __: pings.take_ping(
         peer, _ping.read(body), monotonic_ns()

@@ -40,6 +40,9 @@ def settings(config: LinkConfig, listening: Sequence[str]) -> dict[str, Any]:
         "transport/link/tx/lease": lease,
         "transport/shared_memory/enabled": False,
     }
+    if config.private and not config.insecure:
+        # Others tell of nodes that it then connects to: to none in plain.
+        values["transport/link/protocols"] = ["tls", "quic"]
     if config.tls is not None:
         tls = config.tls
         values["transport/link/tls"] = {

@@ -64,12 +64,15 @@ def test_a_file_says_what_keywords_do(tmp_path: Path) -> None:
         ("space", {"space": "x" * 33}, "at most 32"),
         ("name", {"name": "x" * 15, "delivery": "confirmed"}, "at most 14"),
         ("site", {"site": {"paris": {"export": []}}}, "[sites.paris]"),
+        ("scout", {"scout": True}, "insecure = true"),
         ("listen", {"listen": ["7447"]}, "tls/192.0.2.7:7447"),
         ("listen", {"listen": ["tcp/127.0.0.1"]}, '"tcp/127.0.0.1:7447"'),
         ("listen", {"listen": ["tcp/127.0.0.1:"]}, '"tcp/127.0.0.1:7447"'),
         ("listen", {"listen": ["tcp/::1:7447"]}, '"tcp/[::1]:7447"'),
         ("connect", {"connect": ["tcp/127.0.0.1:99999"]}, '"tcp/127.0.0.1:7447"'),
         ("listen", {"listen": ["tcp/0.0.0.0:7447"]}, "insecure = true"),
+        ("connect", {"connect": ["tcp/127.example:7447"]}, "insecure = true"),
+        ("connect", {"connect": ["ws/localhost.example:7447"]}, "insecure = true"),
         ("connect", {"connect": ["tls/paris.example:7447"]}, "[tls]"),
         ("listen", {"listen": []}, "scout = true"),
         ("rename.local", {"rename": [{"local": "a.*", "space": "b"}]}, "sensor"),
@@ -90,7 +93,7 @@ def test_a_wrong_value_is_told_with_its_key_and_the_remedy(
 
 
 def test_a_file_without_a_site_or_none_at_all_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSetting, match=r"site.*Write site"):
+    with pytest.raises(InvalidSetting, match=r"site.*missing\. Write site"):
         LinkConfig.of({"listen": LISTEN})
     with pytest.raises(InvalidSetting, match="No such file"):
         LinkConfig.read(tmp_path / "nowhere.toml")

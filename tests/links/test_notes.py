@@ -10,7 +10,8 @@ from shmbus.links import notes
 from shmbus.links.config import LinkConfig
 from shmbus.links.node import Node
 from shmbus.links.notes import Notes
-from shmbus.testing import run_async
+from shmbus.testing import eventually, run_async
+from tests.links.stage import Stage, meet
 from tests.links.test_leaving import Paris
 
 
@@ -36,3 +37,17 @@ def test_counts_are_noted_without_a_look_at_the_endpoints_of_each_site(
             await asyncio.sleep(0.01)
         assert {endpoint.name for endpoint in bus.endpoints()} == there
         await node.close()
+
+
+def test_how_far_away_a_site_is_is_noted_though_nothing_comes_from_it(stage: Stage) -> None:
+    berlin, paris = stage.sites("berlin", "paris")
+    berlin.join()
+    paris.join(berlin)
+    meet(berlin, paris)
+
+    def known() -> bool:
+        views = [shmbus.observe(each.bus) for each in (berlin, paris)]
+        there = [site for view in views for site in view.sites() if site.state == "up"]
+        return len(there) == 2 and all(site.round_trip is not None for site in there)
+
+    eventually(known, "both buses say how far away the other one is")

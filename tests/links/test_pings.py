@@ -39,7 +39,7 @@ class Site(Peer):
 def test_a_peer_that_has_come_is_pinged_until_it_is_known_and_then_left_alone() -> None:
     async def main() -> None:
         site = Site()
-        pings = Pings(lambda: [site], asyncio.get_running_loop())
+        pings = Pings(lambda: [site], lambda peer: None, asyncio.get_running_loop())
         pings.came(site)
         for _ in range(3):
             site.answer(pings)
@@ -57,7 +57,7 @@ def test_a_peer_that_has_come_is_pinged_until_it_is_known_and_then_left_alone() 
 def test_who_asks_how_far_it_is_gets_the_round_trip() -> None:
     async def main() -> None:
         site = Site()
-        pings = Pings(lambda: [site], asyncio.get_running_loop())
+        pings = Pings(lambda: [site], lambda peer: None, asyncio.get_running_loop())
         asked = asyncio.create_task(pings.ping(site))
         await asyncio.sleep(0)
         site.answer(pings)
@@ -76,7 +76,7 @@ def test_who_asks_how_far_it_is_gets_the_round_trip() -> None:
 def test_a_ping_is_answered_and_an_answer_to_none_is_garbage() -> None:
     async def main() -> None:
         site = Site()
-        pings = Pings(lambda: [site], asyncio.get_running_loop())
+        pings = Pings(lambda: [site], lambda peer: None, asyncio.get_running_loop())
         pings.take_ping(site, Ping(5), 10)
         ((what, pong),) = site.heard
         assert what == PONG

@@ -14,6 +14,7 @@ import pytest
 from shmbus import errors
 from shmbus.links.config import LinkConfig
 from shmbus.links.link import Link
+from shmbus.links.transport import settings
 from shmbus.testing import Program, eventually
 from tests.links.stage import Site, Stage, meet
 
@@ -154,6 +155,14 @@ def test_what_would_not_be_safe_or_cannot_be_is_refused_by_its_key(
     with pytest.raises(errors.InvalidSetting) as raised:
         LinkConfig.of({"site": "berlin"} | given)
     assert raised.value.setting == setting
+
+
+def test_a_link_that_is_told_of_a_plain_node_does_not_connect_to_it() -> None:
+    tls = {"ca": "ca.pem", "certificate": "b.pem", "key": "b.key"}
+    given = {"site": "berlin", "scout": True, "connect": ["tls/paris.example:7447"], "tls": tls}
+    key = "transport/link/protocols"
+    assert settings(LinkConfig.of(given), ())[key] == ["tls", "quic"]
+    assert key not in settings(LinkConfig.of(given | {"insecure": True}), ())
 
 
 class Intruder:
