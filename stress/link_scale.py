@@ -211,7 +211,7 @@ def looked(rules: Rules, config: LinkConfig, table: Incoming) -> object:
 
 def measure(count: int) -> Costs:
     """By tables of so many endpoints."""
-    rules, config = Rules([">"], [">"]), LinkConfig(site="berlin", scout=True)
+    rules, config = Rules([">"], [">"]), LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",))
     run, hello = wire.new_run(), wire.Reader(Hello)
     outbox = keys.Outbox("lan", "berlin", "paris")
     bus = of_a_bus(min(count, 500))

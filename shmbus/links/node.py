@@ -57,8 +57,8 @@ CONCURRENCY = 1 << 16
 shall keep nobody else's from being asked."""
 
 
-BYE = "bye"
-"""In the control lane: the link ends in good order."""
+HELLO, BYE = "hello", "bye"
+"""In the control lane: what this link's bus wants, and that the link ends in good order."""
 
 FORGOTTEN = 3600.0
 """Seconds for which what a site that was cut off would get is counted as lost for it."""
@@ -126,7 +126,7 @@ class Node:
         self.lanes: dict[str, OnFrame] = {}
         """What the frames of a lane are given to."""
         self.told: dict[str, OnFrame] = {
-            "hello": self._on_hello,
+            HELLO: self._on_hello,
             "change": self._on_change,
             "ack": self._on_ack,
             "lost": self._on_lost,
@@ -146,6 +146,8 @@ class Node:
         """Called when messages of a peer have come, once for many."""
         self.on_measured: list[Callable[[Peer], None]] = []
         """Called when more is known of a peer's clock, and of how far away it is."""
+        self.on_refused: list[Callable[[], None]] = []
+        """Called when sites that speak another version have come, or have gone."""
         self.on_settled: list[Callable[[], None]] = []
         """Called when what the peers want is subscribed to, and what they handle is handled."""
         self.unsettled: set[object] = set()
@@ -284,9 +286,13 @@ class Node:
     # Sites -----------------------------------------------------------------------------------
 
     def _on_signs(self, signs: list[Sign]) -> None:
+        refused = dict(self._membership.refused)
         for key, there in signs:
             for change in self._membership.sign(key, there):
                 self._changed(change)
+        if self._membership.refused != refused:
+            for call in self.on_refused:
+                call()
 
     def _changed(self, change: Change) -> None:
         match change:
@@ -340,7 +346,7 @@ class Node:
     def _greet(self, peer: Peer) -> None:
         known = peer.table.version >= 0
         hello = Hello(peer.told.table(), known, peer.arrivals.seq, self.endpoint.name)
-        peer.tell("hello", hello)
+        peer.tell(HELLO, hello)
         if not peer.up:
             loop = asyncio.get_running_loop()
             loop.call_later(self.config.detection, self._greet_again, peer)
@@ -418,7 +424,7 @@ class Node:
         peer.table.set(hello.table)
         began = not peer.up
         if began:
-            peer.up, peer.missing = True, None
+            peer.up, peer.met, peer.missing = True, True, None
             peer.channel.resume(hello.came)
         if not hello.known:
             self._greet(peer)
@@ -569,10 +575,11 @@ class Node:
             self._on_bye(address.source, head)
             return
         peer = self.peers.get(address.source)
-        if peer is None or head.run != peer.run or head.to != self.run:
-            self.stale += 1
-            return
         lane, type = address.lane, address.type
+        if peer is None or head.run != peer.run or head.to != self.run:
+            if head.to != self.run or (lane, type) != (wire.CONTROL, HELLO):
+                self.stale += 1  # else its token is yet to come: it greets again
+            return
         found = self.told.get(type) if lane == wire.CONTROL else self.lanes.get(lane)
         if found is None:
             raise wire.Garbage(f"nobody knows its lane {lane}/{type}")

@@ -33,6 +33,7 @@ class Notes:
         self._former = self._since
         self._timer: asyncio.TimerHandle | None = None
         node.on_settled.append(self.write)
+        node.on_refused.append(self.write)
         node.on_down.append(lambda peer, reason: self.write())
         node.on_heard.append(lambda peer: self.write_later())
         node.on_measured.append(lambda peer: self.write_later())
@@ -82,7 +83,7 @@ class Notes:
                 notes.append(self._of_peer(peer, "up", ""))
             elif peer.leaves:
                 notes.append(self._of_peer(peer, "left", "its link has ended"))
-            else:
+            elif peer.met:
                 notes.append(self._of_peer(peer, "down", "its link cannot be reached"))
         for site, wire in node.refused.items():
             reason = f"its link speaks version {wire} of the wire, this one another"

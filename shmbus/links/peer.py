@@ -29,6 +29,8 @@ class Peer:
         """Its endpoint there, once it has told that."""
         self.up = False
         """Its table has come: it can be talked to."""
+        self.met = False
+        """It has been up, or a former run of it has."""
         self.leaves = False
         """It has said that its link ends."""
         self.missing: Incoming | None = None
@@ -128,7 +130,7 @@ class Peer:
         """It has the place of a former run, whose counts go on."""
         self.received, self.received_bytes = former.received, former.received_bytes
         self.lost, self.untold, self.garbage = former.lost, former.untold, former.garbage
-        self.missing = former.missing
+        self.met, self.missing = former.met, former.missing
         self.channel.count_on(former.channel)
 
     def came_again(self) -> None:

@@ -39,6 +39,33 @@ def test_counts_are_noted_without_a_look_at_the_endpoints_of_each_site(
         await node.close()
 
 
+def test_a_site_that_is_refused_is_noted_at_once_and_one_that_was_never_met_is_not(
+    bus: shmbus.Bus,
+) -> None:
+    @run_async
+    async def main() -> None:
+        paris = Paris()
+        node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), "0" * 16)
+        await node.attach()
+        node._known["paris"] = paris
+        made = Notes(node)
+
+        def states() -> dict[str, str]:
+            return {site.name: site.state for site in bus.sites()}
+
+        oslo = f"shmbus/99/default/site/oslo/{'1' * 16}"
+        node._on_signs([(oslo, True)])
+        assert states() == {"berlin": "here", "oslo": "refused", "paris": "up"}
+        node._on_signs([(oslo, False)])
+        paris.up = False
+        made.write()
+        assert states() == {"berlin": "here"}
+        paris.met = True
+        made.write()
+        assert states() == {"berlin": "here", "paris": "down"}
+        await node.close()
+
+
 def test_how_far_away_a_site_is_is_noted_though_nothing_comes_from_it(stage: Stage) -> None:
     berlin, paris = stage.sites("berlin", "paris")
     berlin.join()

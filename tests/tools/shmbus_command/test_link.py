@@ -3,6 +3,7 @@ tests/links."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,22 @@ def test_a_check_says_what_would_leave_and_come_in(shmbus_command: Command, tmp_
         "comes in job.>",
         "is renamed sensor here, berlin.sensor there",
     ]
+
+
+def test_a_check_for_scripts_is_a_document_without_passwords(
+    shmbus_command: Command, tmp_path: Path
+) -> None:
+    text = FILE + '[sites.paris]\nexport = []\n[auth]\nuser = "berlin"\npassword = "sesame"\n'
+    ran = shmbus_command("link", "a", "-c", write(tmp_path, text), "--check", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert "sesame" not in ran.out
+    told = json.loads(ran.out)
+    assert (told["bus"], told["site"], told["detection"]) == ("a", "berlin", 2.0)
+    to_any, to_paris = told["towards"]
+    rename = [{"local": "sensor", "space": "berlin.sensor"}]
+    assert to_any == {"site": None, "export": ["sensor.>"], "import": ["job.>"], "rename": rename}
+    assert (to_paris["site"], to_paris["export"], to_paris["import"]) == ("paris", [], ["job.>"])
+    assert told["problems"] == []
 
 
 def test_options_override_the_file_and_suffice_without_one(
@@ -121,18 +138,20 @@ STATUS = LinkStatus(
         PeerStatus(site="paris", run="1" * 16, up=True, round_trip=0.0003, sent=7, received=8),
         PeerStatus(site="rome", run="2" * 16, up=False),
     ),
+    unreached={"tcp/127.0.0.1:1": "connection refused"},
     refused={"oslo": "2"},
     garbage=3,
 )
 
 
 def test_the_status_is_a_table_of_sites() -> None:
-    head, heads, paris, rome, oslo, dropped = map(click.unstyle, table(STATUS))
+    head, heads, paris, rome, oslo, unreached, dropped = map(click.unstyle, table(STATUS))
     assert head == "bus a is site berlin of space lan, listening at tcp/127.0.0.1:7447"
     assert heads.split()[:2] == ["SITE", "STATE"]
     assert paris.split()[:4] == ["paris", "up", "300.0", "µs"]
     assert rome.split()[:2] == ["rome", "joining"]
     assert "speaks version 2 of the protocol" in oslo
+    assert unreached == "  tcp/127.0.0.1:1 is not reached: connection refused"
     assert dropped == "  dropped: 3 frames that no link sends"
 
 

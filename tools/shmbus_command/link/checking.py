@@ -12,6 +12,7 @@ from shmbus_console.text import columns, duration
 from shmbus.links import LinkConfig, Rename, meet
 from shmbus.options import sized
 
+_Crossing = tuple[Sequence[str], Sequence[str], Sequence[Rename]]
 _NOTHING = "nothing"
 
 
@@ -29,18 +30,38 @@ def check(config: LinkConfig, bus: str | None) -> list[str]:
         ["buffer", f"{sized(config.buffer)} for each site; then {_congestion(config)}"],
     ]
     lines += columns(*_headless(facts))
-    lines += ["", "towards any site", *_rules(config.exports, config.imports, config.renames)]
+    for site, rules in _towards(config):
+        lines += ["", f"towards {site or 'any site'}", *_rules(*rules)]
+    return lines
+
+
+def document(config: LinkConfig, bus: str | None) -> dict[str, object]:
+    """The same for scripts."""
+    plain = "site space name listen connect detection groups delivery congestion buffer window mode"
+    return {
+        "bus": bus,
+        **{key: getattr(config, key) for key in plain.split()},
+        "secured": _secured(config),
+        "towards": [
+            {"site": site, "export": exports, "import": imports, "rename": renames}
+            for site, (exports, imports, renames) in _towards(config)
+        ],
+        "problems": problems(config),
+    }
+
+
+def _towards(config: LinkConfig) -> Iterable[tuple[str | None, _Crossing]]:
+    """The general rules, and those for each site that has its own."""
+    yield None, (config.exports, config.imports, config.renames)
     for site, rules in sorted(config.sites.items()):
-        lines += [
-            "",
-            f"towards {site}",
-            *_rules(
+        yield (
+            site,
+            (
                 config.exports if rules.exports is None else rules.exports,
                 config.imports if rules.imports is None else rules.imports,
                 config.renames if rules.renames is None else rules.renames,
             ),
-        ]
-    return lines
+        )
 
 
 def problems(config: LinkConfig) -> list[str]:

@@ -12,7 +12,7 @@ from shmbus_console.output import note, print_json
 from shmbus_command.attaching import attach_now, running_bus
 
 from .checking import check as checked
-from .checking import problems
+from .checking import document, problems
 from .options import config_options, given
 from .running import run
 from .status import asked, is_well, table
@@ -82,9 +82,13 @@ def link(
         return
     config = given(path, options)
     if check:
-        click.echo("\n".join(checked(config, bus)))
-        for problem in (found := problems(config)):
-            note("link", problem)
+        found = problems(config)
+        if as_json:
+            print_json(document(config, bus))
+        else:
+            click.echo("\n".join(checked(config, bus)))
+            for problem in found:
+                note("link", problem)
         context.exit(1 if found else 0)
     context.exit(run(running_bus(bus), config, quiet=quiet))
 

@@ -72,7 +72,9 @@ def table(status: LinkStatus) -> list[str]:
         head, *others = columns(_HEADS, rows, "  ")
         lines += [head, *map(_coloured, others, states)]
     else:
-        lines.append("  no other site has been met")
+        lines.append("  no other site is up")
+    for address, why in sorted(status.unreached.items()):
+        lines.append(f"  {one_line(address)} is not reached: {one_line(why)}")
     if garbage := _garbage(status):
         lines.append(f"  {garbage}")
     return lines
