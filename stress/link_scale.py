@@ -39,9 +39,9 @@ import shmbus
 from shmbus.endpoint.attach import attach_as
 from shmbus.links import keys, wire
 from shmbus.links.config import LinkConfig
-from shmbus.links.confirmed import confirms
 from shmbus.links.node import COALESCED, Hello
 from shmbus.links.rules import Rules
+from shmbus.links.sure import confirms
 from shmbus.links.tables import Away, Incoming, Outgoing, Table, Wanted, announced
 from shmbus.links.tables import Change as TableChange
 from shmbus.links.wanting import Want

@@ -11,9 +11,9 @@ import msgspec
 
 from shmbus.errors import BusError, Disconnected
 
-from .confirmed import confirms
 from .pauses import Pauses
 from .rules import widest
+from .sure import confirms
 
 if TYPE_CHECKING:
     from shmbus.aio.subscribing import Subscription

@@ -13,6 +13,7 @@ import shmbus
 from shmbus.events import Undeliverable
 from shmbus.links import Keep, Keeper, Link, LinkConfig, confirmed
 from shmbus.links.keeper import Tell
+from shmbus.links.receiving import Receiving
 from shmbus.testing import eventually
 from tests.links.stage import Site, Stage, meet, mesh
 
@@ -263,7 +264,7 @@ def test_what_several_sites_may_have_is_done_once_whichever_the_next_link_meets_
     with Keeper(berlin.bus, config.name) as keeper:
         keep = one_at_a_time(keeper)
         with monkeypatch.context() as deaf:
-            deaf.setattr(confirmed.Receiving, "_say", lambda *_: None)
+            deaf.setattr(Receiving, "_say", lambda *_: None)
             with Link(berlin.bus, config, keep):
                 eventually(both_handle, "both sites have them")
                 for n in range(20):

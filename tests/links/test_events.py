@@ -11,8 +11,9 @@ import pytest
 import shmbus
 from shmbus.endpoint._kernel import Origin, entry_of
 from shmbus.events import LinkDown, LinkUp
-from shmbus.links.events import Run, _Came
+from shmbus.links.coming import _Came
 from shmbus.links.peer import Peer
+from shmbus.links.runs import Run
 from shmbus.links.status import PeerStatus
 from shmbus.testing import eventually
 from tests.links.stage import Site, Stage, meet, mesh

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shmbus.links.confirmed import NOTED, Ids, identity
+from shmbus.links.ids import NOTED, Ids, identity
 
 
 def ids_of(*numbers: int) -> list[bytes]:

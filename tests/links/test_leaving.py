@@ -12,7 +12,7 @@ from shmbus.events import Undeliverable
 from shmbus.links import keys, wire
 from shmbus.links.channel import Channel
 from shmbus.links.config import LinkConfig
-from shmbus.links.events import Leaving
+from shmbus.links.leaving import Leaving
 from shmbus.links.node import Node
 from shmbus.links.peer import Peer
 from shmbus.links.rules import Rules

@@ -14,10 +14,11 @@ from shmbus import errors
 from shmbus.links import keys, wire
 from shmbus.links.channel import DIRECT, Channel
 from shmbus.links.config import LinkConfig
-from shmbus.links.confirmed import Receiving, Sure
 from shmbus.links.node import Node
 from shmbus.links.peer import Peer
+from shmbus.links.receiving import Receiving
 from shmbus.links.rules import Rules
+from shmbus.links.sure import Sure
 from shmbus.testing import eventually, run_async
 
 RUN, ITS = "0" * 16, "1" * 16

@@ -11,10 +11,11 @@ import pytest
 
 import shmbus
 from shmbus import errors
-from shmbus.links import confirmed, pauses, wire
+from shmbus.links import pauses, receiving, wire
 from shmbus.links.config import LinkConfig
-from shmbus.links.confirmed import Receiving, Sure
 from shmbus.links.node import Node
+from shmbus.links.receiving import Receiving
+from shmbus.links.sure import Sure
 from shmbus.links.tables import Away, Table, Wanted
 from shmbus.links.wanting import Wanting
 from shmbus.testing import Attach, run_async
@@ -107,7 +108,7 @@ def test_a_bus_that_could_not_be_looked_at_is_looked_at_again(bus: shmbus.Bus) -
 def test_what_comes_before_a_killed_links_last_messages_are_forwarded_comes_again(
     bus: shmbus.Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confirmed, "SETTLED", 0.05)
+    monkeypatch.setattr(receiving, "SETTLED", 0.05)
     sure = msgspec.Raw(wire.packed(Sure("writer", 1, "", 0)))
 
     @run_async

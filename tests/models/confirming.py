@@ -1,8 +1,8 @@
 """Confirmed delivery between two buses: nothing is lost and nothing comes twice, whoever is killed.
 
-Describes shmbus/links/confirmed.py and shmbus/links/keeper.py. A is the link of the bus that sends,
-B that of the bus that receives; both are started again when they are killed. Messages are
-numbered; the number is the id.
+Describes shmbus/links/confirmed.py, with holding.py, receiving.py and keeper.py beside it. A is the
+link of the bus that sends, B that of the bus that receives; both are started again when they are
+killed. Messages are numbered; the number is the id.
 
 The words, and who writes each:
 
