@@ -27,6 +27,8 @@ BUSY, IDLE = 1_000_000_000, 10_000_000_000
 DRIFT = 10_000
 """Two clocks drift apart by one nanosecond in so many, at the most: 100 ppm. Crystals are better
 than 50 ppm, and a clock that is being adjusted is one that deviated."""
+BOOT = 2_000_000_000
+"""Nanoseconds that a machine takes at least to be started again, with what sent something there."""
 UNKNOWN = 2**63 - 1
 """Nanoseconds, as an error: nothing was measured."""
 
@@ -115,6 +117,16 @@ class Clock:
         if best is None:
             return now, UNKNOWN
         return max(0, min(there_ns - best.ahead_ns, now)), best.error_ns(now)
+
+    def began_anew_since(self, there_ns: int, here_ns: int, now: int) -> bool:
+        """Whether the peer's machine has been started again since its clock showed `there_ns`,
+        which was at `here_ns`: its clock is not as far ahead any more. Where it is further ahead,
+        this machine has slept, whose own clock stood still."""
+        best = self._best
+        if best is None:
+            return False
+        drift = max(0, now - here_ns) // DRIFT
+        return there_ns - here_ns - best.ahead_ns > BOOT + best.error_ns(now) + drift
 
 
 def answered(ping: Ping, came_ns: int, now: int) -> Pong:

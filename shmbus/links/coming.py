@@ -9,6 +9,8 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,9 @@ from .peer import Peer
 from .runs import KEPT, RETAIN, URGENT, Run
 
 if TYPE_CHECKING:
+    from shmbus.views import Retained
+
+    from .clock import Clock
     from .node import Node
 
 log = logging.getLogger("shmbus")
@@ -187,20 +192,36 @@ class Coming:
 
     async def _is_new(self, came: _Came) -> bool:
         """Whether a value that was kept elsewhere is newer than what this bus keeps of its type."""
-        endpoint, origin = self._node.endpoint, came.origin
+        endpoint = self._node.endpoint
         try:
+            if came.peer.clock.known is None:  # whether its times go on from those before
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._node.config.detection):
+                        await self._node.ping_peer(came.peer)
             look = partial(endpoint.bus.retained, came.type)
             kept = await in_thread(endpoint.name, "looking", look)
         except BusError as why:
             self._refuse(came, why)
             return False
-        source = f"{origin.source}@{origin.site}"
-        if any(v.source == source and v.stamp_ns >= origin.sent_there_ns for v in kept):
-            return False
-        sent = time.time() - (monotonic_ns() - origin.sent_ns) / 1e9
-        return all(sent >= value.sent for value in kept)
+        return is_newer(came.peer.clock, came.origin, kept, monotonic_ns(), time.time())
 
     def close(self) -> None:
         """Publish no more."""
         for working in self._working.values():
             working.cancel()
+
+
+def is_newer(clock: Clock, origin: Origin, kept: Iterable[Retained], now: int, wall: float) -> bool:
+    """Whether what a peer has kept, whose clock this is, is newer than all of these. Values of one
+    source are compared by the times that it stamped, those of others by when they were sent.
+    `now`, `wall`: the time here, in nanoseconds and in seconds since the epoch."""
+    source = f"{origin.source}@{origin.site}"
+    sent_ns, _ = clock.here(origin.sent_there_ns, now)
+    for value in kept:
+        value_ns = now - int((wall - value.sent) * 1e9)
+        if value.source == source and not clock.began_anew_since(value.stamp_ns, value_ns, now):
+            if value.stamp_ns >= origin.sent_there_ns:
+                return False
+        elif value_ns > sent_ns:
+            return False
+    return True

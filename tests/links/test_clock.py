@@ -33,6 +33,20 @@ def test_a_time_from_there_is_told_within_its_error(ahead: int) -> None:
         assert abs(told - sent) <= error <= MS
 
 
+def test_a_clock_that_has_begun_anew_is_known_and_one_that_has_slept_is_not_taken_for_that() -> (
+    None
+):
+    second = 1000 * MS
+    clock, now, uptime = Clock(), 10**15, 3 * 10**13
+    assert not clock.began_anew_since(uptime, now, now)  # nothing is known
+    now = measure(clock, now, uptime - now, MS, MS)
+    hour_ago = now - 3600 * second
+    stamp = hour_ago + uptime - now
+    assert not clock.began_anew_since(stamp, hour_ago, now)
+    assert not clock.began_anew_since(stamp - 1800 * second, hour_ago, now)  # this one has slept
+    assert clock.began_anew_since(stamp + 60 * second, hour_ago, now)
+
+
 def test_the_quickest_of_the_last_pings_counts() -> None:
     clock = Clock()
     now = measure(clock, 10**12, 500, 9 * MS, MS)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import cast
 
+import msgspec
 import numpy as np
 import pytest
 
 import shmbus
 from shmbus.endpoint._kernel import Origin, entry_of
 from shmbus.events import LinkDown, LinkUp
-from shmbus.links.coming import _Came
+from shmbus.links.clock import Clock, Pong
+from shmbus.links.coming import _Came, is_newer
 from shmbus.links.peer import Peer
 from shmbus.links.runs import Run
 from shmbus.links.status import PeerStatus
 from shmbus.testing import eventually
+from shmbus.views import Retained
 from tests.links.stage import Site, Stage, meet, mesh
 
 
@@ -170,6 +173,28 @@ def test_a_value_that_is_kept_comes_to_who_subscribes_later(
     with shmbus.attach(pair.there.bus, name="later") as later:
         later.subscribe("state.a", history=1)
         assert texts(later, 1) == ["newer"]
+
+
+@pytest.mark.parametrize(
+    ("boots", "stamp", "newer"), [(1, 50.0, False), (1, 50.1, True), (2, 5.0, True)]
+)
+def test_a_kept_value_is_newer_by_its_sources_clock_or_where_that_began_anew_by_ours(
+    boots: int, stamp: float, newer: bool
+) -> None:
+    second = 10**9
+    there = {1: 60.0, 2: 10.0}[boots]  # what its clock shows now; ours 1,000 s
+    clock, now = Clock(), 1000 * second
+    clock.ping(now)
+    clock.take(Pong(now, int(there * second), int(there * second)), now)
+    kept = Retained(
+        type="state", payload=None, source="publisher@there", site="there", number=1,
+        sent=5000 - 10.0 - (15.0 if boots == 2 else 0), stamp_ns=50 * second, size=0,
+        format="raw", raw=b"",
+    )  # fmt: skip
+    origin = Origin("publisher", "there", 0, 0, int(stamp * second), 0)
+    assert is_newer(clock, origin, [kept], now, 5000.0) is newer
+    other = msgspec.structs.replace(kept, source="other", sent=4999.9)
+    assert not is_newer(clock, origin, [other], now, 5000.0)
 
 
 def test_urgent_events_stay_so(publisher: shmbus.Endpoint, reader: shmbus.Endpoint) -> None:
