@@ -102,3 +102,12 @@ def test_a_kernel_of_another_layout_than_the_python_modules_is_refused_at_import
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("ImportError: shmbus was compiled for layout ")
     assert "install it again" in last
+
+
+def test_who_only_attaches_imports_nothing_that_takes_long_and_is_not_needed_for_that() -> None:
+    code = """
+        import sys, shmbus
+        late = {"asyncio", "configparser", "email", "importlib.metadata", "psutil", "zenoh"}
+        print(*sorted(late & set(sys.modules)))
+    """
+    assert run_python(code).split() == []

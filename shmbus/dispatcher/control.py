@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
-from importlib.metadata import version
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -34,7 +33,6 @@ from shmbus.shared.processes import Descriptors
 from . import _kernel, admission, door, succession
 from .admission import Denied, Examined, Waiting
 from .asking import Host
-from .lookout import PACE, Lookout
 from .table import Table
 
 log = logging.getLogger("shmbus")
@@ -66,6 +64,11 @@ class Dispatcher:
         replace: bool = False,
         grants: Grants | None = None,
     ) -> None:
+        # Here, as only who serves needs them, and they take long.
+        from importlib.metadata import version
+
+        from .lookout import Lookout
+
         self.bus = bus
         self.grants = grants
         self._host = Host(bus, grants)
@@ -234,7 +237,7 @@ class Dispatcher:
         """Seconds to sleep if no descriptor becomes readable."""
         if self._waiting:
             return 0.005
-        return PACE if self._lookout else 1.0
+        return self._lookout.PACE if self._lookout else 1.0
 
     def _end_dead(self) -> None:
         for slot in self._lookout.ended():

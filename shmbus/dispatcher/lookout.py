@@ -13,14 +13,14 @@ from shmbus.shared import processes
 from shmbus.shared._kernel import monotonic
 from shmbus.shared.names import Owner
 
-PACE = 0.05
-"""Seconds from one look to the next."""
-
 _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 class Lookout:
     """The processes to look at, by slot. For the control thread alone."""
+
+    PACE = 0.05
+    """Seconds from one look to the next."""
 
     def __init__(self) -> None:
         self._watched: dict[int, Owner] = {}
@@ -39,7 +39,7 @@ class Lookout:
     def ended(self) -> list[int]:
         """The slots whose process has ended, each once; looks every `PACE` seconds at most."""
         now = monotonic()
-        if now - self._looked < PACE:
+        if now - self._looked < self.PACE:
             return []
         self._looked = now
         gone = [slot for slot, owner in self._watched.items() if not _alive(owner)]

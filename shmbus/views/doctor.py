@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import mmap
 import os
 import platform
@@ -132,6 +131,8 @@ def _cgroup(file: str) -> str | None:
 def _remove_ipc() -> Iterator[Finding]:
     if not Path("/run/systemd/seats").exists():  # no logind
         return
+    import configparser  # takes long, and only this needs it
+
     subject, user = "RemoveIPC", os.geteuid()
     value = "yes"
     files = [Path("/etc/systemd/logind.conf")]

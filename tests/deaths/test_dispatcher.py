@@ -629,7 +629,7 @@ def test_a_newer_package_of_the_same_layout_adopts_the_bus(
     endpoint = attach("endpoint", reconnect=True)
     endpoint.subscribe("x")
     bus_process.kill()
-    monkeypatch.setattr("shmbus.dispatcher.control.version", lambda package: "99.0")
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "99.0")
     with shmbus.serve(bus_process.name) as bus:
         endpoint.publish("x", 1)
         assert endpoint.receive(60) is not None
