@@ -39,7 +39,8 @@ import shmbus
 from shmbus.endpoint.attach import attach_as
 from shmbus.links import keys, wire
 from shmbus.links.config import LinkConfig
-from shmbus.links.node import COALESCED, Hello
+from shmbus.links.greeting import Hello
+from shmbus.links.looking import COALESCED
 from shmbus.links.rules import Rules
 from shmbus.links.sure import confirms
 from shmbus.links.tables import Away, Incoming, Outgoing, Table, Wanted, announced

@@ -175,7 +175,7 @@ class Coming:
                         await self._publish_next(came)
                 behind.popleft()
                 peer.arrivals.release(came.held)
-                self._node.acknowledge(peer)
+                self._node.frames.acknowledge(peer)
         finally:
             del self._behind[peer], self._working[peer]
 

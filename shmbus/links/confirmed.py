@@ -61,12 +61,12 @@ class Confirmed:
         self._began = monotonic_ns()
         node.on_close.append(self.close)
         node.unconfirmed = self.unconfirmed
-        node.lanes[CONFIRMED] = self._receiving.take
-        node.told[CONFIRMED] = self._take_receipt
+        node.frames.lanes[CONFIRMED] = self._receiving.take
+        node.frames.told[CONFIRMED] = self._take_receipt
         if node.config.delivery == "confirmed":
-            node.on_up.append(self._met)
-            node.on_down.append(self._gone)
-            node.on_wants.append(self._changed)
+            node.peers.on_up.append(self._met)
+            node.peers.on_down.append(self._gone)
+            node.peers.on_wants.append(self._changed)
             if node.keep is not None:
                 loop = asyncio.get_running_loop()
                 self._beginning = loop.call_later(AWAY, self._begun)
@@ -129,7 +129,7 @@ class Confirmed:
     def _begun(self) -> None:
         """What was kept for sites that the link before this one knew, and that have not come, is
         kept no more."""
-        met = {peer.site for peer in self._node.known()}
+        met = {peer.site for peer in self._node.peers.known()}
         for site in self._node.former:
             if site not in met:
                 self._held[site].lapse()
@@ -139,7 +139,7 @@ class Confirmed:
     async def _keep_no_others(self) -> None:
         node = self._node
         if (tell := node.keep) is not None:
-            met = {peer.site for peer in node.known()}
+            met = {peer.site for peer in node.peers.known()}
             names = tuple(endpoint_of(node.config.name, site) for site in self._held if site in met)
             keep = Keep(node.endpoint.name, (), now=True, all=names)
             try:

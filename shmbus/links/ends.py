@@ -38,8 +38,8 @@ class Ends:
         self._node, self._loop = node, asyncio.get_running_loop()
         self._pause = min(node.config.detection / 2, LONGEST)
         self._timers: dict[Peer, asyncio.TimerHandle] = {}
-        node.told[SENT] = self._take
-        node.on_up.append(self._came)
+        node.frames.told[SENT] = self._take
+        node.peers.on_up.append(self._came)
         node.on_close.append(self.close)
 
     def _came(self, peer: Peer) -> None:
@@ -64,7 +64,7 @@ class Ends:
 
     def _take(self, peer: Peer, _: str, body: msgspec.Raw, __: bytes) -> None:
         if peer.arrivals.end(_sent.read(body).seq):
-            self._node.acknowledge(peer)
+            self._node.frames.acknowledge(peer)
 
     def close(self) -> None:
         """The link ends."""

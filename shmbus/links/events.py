@@ -22,9 +22,9 @@ class Events:
         self._leaving, self._coming = Leaving(node), Coming(node)
         self._wanting = Wanting(node)
         self._histories = Histories(node, self._leaving)
-        node.lanes[wire.EVENT] = self._coming.take
-        node.on_wants.append(self._changed)
-        node.on_down.append(self._gone)
+        node.frames.lanes[wire.EVENT] = self._coming.take
+        node.peers.on_wants.append(self._changed)
+        node.peers.on_down.append(self._gone)
         node.on_close.append(self.close)
         self._leaving.begin()
 

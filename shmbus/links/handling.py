@@ -46,19 +46,19 @@ class Handling:
         self._handled: dict[str, Subscription] = {}
         self._following: asyncio.Task[None] | None = None
         self._behind = False
-        self._commands = Commands(node.endpoint, self._loop, node.acknowledge)
-        node.lanes[SEND] = self._commands.take
-        node.lanes[REQUEST] = self._take_request
-        node.lanes[REPLY] = self._take_reply
-        node.on_down.append(self._gone)
-        node.on_wants.append(self._changed)
+        self._commands = Commands(node.endpoint, self._loop, node.frames.acknowledge)
+        node.frames.lanes[SEND] = self._commands.take
+        node.frames.lanes[REQUEST] = self._take_request
+        node.frames.lanes[REPLY] = self._take_reply
+        node.peers.on_down.append(self._gone)
+        node.peers.on_wants.append(self._changed)
         node.on_close.append(self.end)
 
     def _able(self, type: str) -> list[tuple[Peer, str]]:
         """The peers that handle a type of this bus, the nearest first, with its name there."""
         return [
             (peer, there)
-            for peer in self._node.sites_for(type)
+            for peer in self._node.peers.handling(type)
             if (there := peer.rules.outward(type)) is not None
         ]
 
@@ -110,7 +110,7 @@ class Handling:
     def _changed(self, _: Peer) -> None:
         """What endpoints of a site handle may be other now."""
         self._behind = True
-        self._node.unsettled.add(self)
+        self._node.settling.begin(self)
         if self._following is None or self._following.done():
             self._following = self._loop.create_task(self._follow())
 
@@ -130,12 +130,12 @@ class Handling:
                 log.debug("link %s: %s", self._node.config.site, why)
                 await asyncio.sleep(AGAIN)
                 self._behind = True
-        self._node.settled(self)
+        self._node.settling.done(self)
 
     def _wanted(self) -> set[str]:
         return {
             pattern
-            for peer in self._node.peers.values()
+            for peer in self._node.peers
             if peer.up
             for wanted in peer.table.wants()
             if wanted.role == "handle"

@@ -194,7 +194,7 @@ class Leaving:
         found = []
         local = self._node.config.groups == "local"
         one = {} if local else {group: self._member(type, group) for group in groups}
-        for peer in self._node.known():
+        for peer in self._node.peers.known():
             there = peer.rules.outward(type)
             if there is None:
                 continue
@@ -214,11 +214,11 @@ class Leaving:
     def _member(self, type: str, group: str) -> Peer | None:
         """The nearest site that has a member of this group for this type."""
         found = []
-        for peer in self._node.peers.values():
+        for peer in self._node.peers:
             there = peer.rules.outward(type)
             if there is not None and peer.up and group in peer.table.receivers(there)[1]:
                 found.append(peer)
-        return next(iter(self._node.nearest(found)), None)
+        return next(iter(self._node.peers.nearest(found)), None)
 
     def flush(self) -> None:
         """Let all leave that was gathered."""

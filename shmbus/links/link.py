@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from shmbus.errors import ForkedEndpoint, InvalidSetting, LinkClosed, NoThread
 from shmbus.shared import names, threads
 
 from . import on_bus
+from .announcing import Announcing
 from .config import LinkConfig
 from .confirmed import Confirmed
 from .ends import Ends
@@ -26,7 +28,7 @@ from .keeper import Tell
 from .node import Node
 from .notes import Notes
 from .pings import ping_peers
-from .status import LinkStatus
+from .status import LinkStatus, status_of
 from .wire import new_run
 
 log = logging.getLogger("shmbus")
@@ -79,7 +81,7 @@ class Link:
     def status(self) -> LinkStatus:
         """Itself, and the other sites, at this moment. Raises `LinkClosed`, and in a forked child
         `ForkedEndpoint`."""
-        return self._call(lambda node: node.status())
+        return self._call(status_of)
 
     def ping(self, site: str) -> float:
         """Seconds to this site and back, measured now. Raises `NoSuchSite`, `LinkClosed`."""
@@ -200,7 +202,8 @@ async def _open(node: Node) -> None:
     handling = Handling(node)
     Events(node)
     Confirmed(node, handling.answer)
-    on_bus.serve(node.endpoint, node.status, node.ping)
+    Announcing(node)
+    on_bus.serve(node.endpoint, partial(status_of, node), node.ping)
     await node.join()
     notes.write()
 

@@ -32,11 +32,11 @@ class Notes:
         self._since: dict[tuple[str, str], float] = {}
         self._former = self._since
         self._timer: asyncio.TimerHandle | None = None
-        node.on_settled.append(self.write)
-        node.on_refused.append(self.write)
-        node.on_down.append(lambda peer, reason: self.write())
-        node.on_heard.append(lambda peer: self.write_later())
-        node.on_measured.append(lambda peer: self.write_later())
+        node.settling.on_settled.append(self.write)
+        node.space.on_refused.append(self.write)
+        node.peers.on_down.append(lambda peer, reason: self.write())
+        node.frames.on_heard.append(lambda peer: self.write_later())
+        node.peers.on_measured.append(lambda peer: self.write_later())
         node.on_close.append(self.close)
 
     def write_later(self) -> None:
@@ -71,21 +71,21 @@ class Notes:
             log.debug("link %s: %s", self._node.config.site, why)
 
     def _of_endpoints(self) -> Iterable[Note]:
-        for peer in self._node.known():
+        for peer in self._node.peers.known():
             if peer.up:
                 yield from (self._endpoint(peer, away) for away in peer.table.endpoints.values())
 
     def _of_sites(self) -> list[Note]:
         node, config = self._node, self._node.config
         notes: list[Note] = [self._site(config.site, node.run, "here")]
-        for peer in node.known():
+        for peer in node.peers.known():
             if peer.up:
                 notes.append(self._of_peer(peer, "up", ""))
             elif peer.leaves:
                 notes.append(self._of_peer(peer, "left", "its link has ended"))
             elif peer.met:
                 notes.append(self._of_peer(peer, "down", "its link cannot be reached"))
-        for site, wire in node.refused.items():
+        for site, wire in node.space.refused.items():
             reason = f"its link speaks version {wire} of the wire, this one another"
             notes.append(self._site(site, "", "refused", reason))
         return notes

@@ -102,23 +102,28 @@ def ping_peers(node: Node) -> Pings:
     """From here on the peers of a link are pinged."""
 
     def measured(peer: Peer) -> None:
-        for each in node.on_measured:
+        for each in node.peers.on_measured:
             each(peer)
 
+    async def ping(site: str) -> float:
+        while (took := await pings.ping(node.peers.up(site))) is None:
+            pass  # it has gone, or is there anew
+        return took
+
     pings = Pings(
-        lambda: (peer for peer in node.peers.values() if peer.up),
+        lambda: (peer for peer in node.peers if peer.up),
         measured,
         asyncio.get_running_loop(),
     )
-    node.told[PING] = lambda peer, _, body, __: pings.take_ping(
+    node.frames.told[PING] = lambda peer, _, body, __: pings.take_ping(
         peer, _ping.read(body), monotonic_ns()
     )
-    node.told[PONG] = lambda peer, _, body, __: pings.take_pong(
+    node.frames.told[PONG] = lambda peer, _, body, __: pings.take_pong(
         peer, _pong.read(body), monotonic_ns()
     )
-    node.ping_peer = pings.ping
-    node.on_up.append(pings.came)
-    node.on_down.append(lambda peer, _: pings.gone(peer))
-    node.on_heard.append(pings.heard)
+    node.ping = ping
+    node.peers.on_up.append(pings.came)
+    node.peers.on_down.append(lambda peer, _: pings.gone(peer))
+    node.frames.on_heard.append(pings.heard)
     node.on_close.append(pings.end)
     return pings

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+from shmbus.shared._kernel import monotonic_ns
+
+if TYPE_CHECKING:
+    from .node import Node
+    from .peer import Peer
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,3 +85,52 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Frames for, or from, a run that has ended."""
     overrun: int = 0
     """Frames that were dropped because they came faster than anybody may send."""
+
+
+def status_of(node: Node) -> LinkStatus:
+    """Of now."""
+    return LinkStatus(
+        bus=node.bus,
+        space=node.config.space,
+        site=node.config.site,
+        endpoint=node.endpoint.name,
+        run=node.run,
+        listening=node.space.listening,
+        unreached=dict(node.space.unreached),
+        detection=node.config.detection,
+        peers=tuple(
+            PeerStatus(
+                site=p.site,
+                run=p.run,
+                up=p.up,
+                round_trip=p.round_trip,
+                endpoints=len(p.table.endpoints),
+                sent=p.channel.messages,
+                sent_bytes=p.channel.payload_bytes,
+                received=p.received,
+                received_bytes=p.received_bytes,
+                lost_there=p.channel.lost.total(),
+                lost_here=p.lost.total(),
+                lost_by_type=dict(p.channel.lost),
+                buffered=p.channel.waiting_bytes,
+                under_way=p.channel.under_way,
+                unconfirmed=node.unconfirmed(p.site),
+                garbage=p.garbage,
+                **_clock(p),
+            )
+            for p in sorted(node.peers, key=lambda peer: peer.site)
+        ),
+        refused=dict(node.space.refused),
+        garbage=node.frames.garbage,
+        stale=node.frames.stale,
+        overrun=node.space.overrun,
+    )
+
+
+def _clock(peer: Peer) -> dict[str, float]:
+    """What is known of its clock, for a status."""
+    known = peer.clock.known
+    if known is None:
+        return {}
+    error = known.error_ns(monotonic_ns())
+    return {"ahead": known.ahead_ns / 1e9, "ahead_error": error / 1e9}

@@ -50,7 +50,7 @@ class Wanting:
     def look(self) -> None:
         """What others want has changed."""
         self._again = True
-        self._node.unsettled.add(self)
+        self._node.settling.begin(self)
         if self._working is None or self._working.done():
             self._working = asyncio.get_running_loop().create_task(self._work())
 
@@ -62,7 +62,7 @@ class Wanting:
 
     def _of_all(self) -> Iterable[Want]:
         node = self._node
-        for peer in node.known():
+        for peer in node.peers.known():
             for wanted in peer.wants():
                 if wanted.role != "subscribe":
                     continue
@@ -86,7 +86,7 @@ class Wanting:
             self._try_later()
         else:
             self._pauses.over()
-        self._node.settled(self)  # what the bus refuses keeps nothing else waiting
+        self._node.settling.done(self)  # what the bus refuses keeps nothing else waiting
 
     async def _subscribe(self, want: Want) -> None:
         try:

@@ -18,6 +18,9 @@ EVENT, SEND, REQUEST, REPLY, CONTROL = "event", "send", "request", "reply", "con
 CONFIRMED = "confirmed"
 """The lanes."""
 
+HELLO, BYE = "hello", "bye"
+"""In the control lane: what a link's bus wants, and that the link ends in good order."""
+
 
 FORMATS = ("msgpack", "raw", "none", "framed")
 """Of payloads; a frame has the index."""

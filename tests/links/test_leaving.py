@@ -41,7 +41,7 @@ async def berlin(bus: shmbus.Bus, *peers: Peer) -> Node:
     """A link that knows these."""
     node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), RUN)
     await node.attach()
-    node._known |= {peer.site: peer for peer in peers}
+    node.peers._known |= {peer.site: peer for peer in peers}
     return node
 
 

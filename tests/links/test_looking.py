@@ -33,7 +33,7 @@ def test_a_link_that_is_far_behind_learns_of_an_interest_all_the_same(
                 talker.publish_many([("talk", bytes(size))] * 100)
         worker.handle("order", lambda _: None)
         async with asyncio.timeout(10):
-            while not any(e.name == "worker" and e.interests for e in node._seen):
+            while not any(e.name == "worker" and e.interests for e in node.looking._seen):
                 await asyncio.sleep(0.01)
         await node.close()
 

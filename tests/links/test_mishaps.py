@@ -39,23 +39,23 @@ def test_a_frame_that_fails_costs_no_other(
         node, came = made(bus), list[str]()
         there = keys.Outbox("default", "berlin", "paris")
         channel = Channel(there, RUN, ITS, lambda *_: None, **SETTINGS)
-        node.peers["paris"] = Peer("paris", ITS, Rules([], []), channel)
+        node.peers._there["paris"] = Peer("paris", ITS, Rules([], []), channel)
 
         def take(peer: Peer, type: str, body: msgspec.Raw, payload: bytes) -> None:
             if type == "bad":
                 raise RuntimeError("a mistake")
             came.append(type)
 
-        node.lanes[wire.EVENT] = take
+        node.frames.lanes[wire.EVENT] = take
         outbox = keys.Outbox("default", "paris", "berlin")
-        node._on_frames(
+        node.frames.take(
             [
                 (outbox.key(wire.EVENT, type), wire.head(ITS, RUN, seq, b"\xc0"), b"")
                 for seq, type in enumerate(("bad", "good"), 1)
             ]
         )
         assert came == ["good"]
-        assert node._acknowledging is not None
+        assert node.frames._acknowledging is not None
         await node.close()
 
 

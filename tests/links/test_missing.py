@@ -100,7 +100,7 @@ def test_a_request_to_a_site_that_lost_sight_of_the_other_for_a_moment_ends(stag
     assert here.link is not None
     assert there.link is not None
     token = keys.token(stage.space, "here", here.link.status().run)
-    there.link._call(lambda node: node._on_signs([(token, False), (token, True)]))
+    there.link._call(lambda node: node.space.take_signs([(token, False), (token, True)]))
     with pytest.raises(errors.EndpointDied) as caught:
         waiting.result()
     assert caught.value.endpoint == "@link@there"

@@ -25,7 +25,7 @@ def test_counts_are_noted_without_a_look_at_the_endpoints_of_each_site(
         paris = Paris()
         node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), "0" * 16)
         await node.attach()
-        node._known["paris"] = paris
+        node.peers._known["paris"] = paris
         made = Notes(node)
         made.write()
         there = {endpoint.name for endpoint in bus.endpoints()}
@@ -47,16 +47,16 @@ def test_a_site_that_is_refused_is_noted_at_once_and_one_that_was_never_met_is_n
         paris = Paris()
         node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), "0" * 16)
         await node.attach()
-        node._known["paris"] = paris
+        node.peers._known["paris"] = paris
         made = Notes(node)
 
         def states() -> dict[str, str]:
             return {site.name: site.state for site in bus.sites()}
 
         oslo = f"shmbus/99/default/site/oslo/{'1' * 16}"
-        node._on_signs([(oslo, True)])
+        node.space.take_signs([(oslo, True)])
         assert states() == {"berlin": "here", "oslo": "refused", "paris": "up"}
-        node._on_signs([(oslo, False)])
+        node.space.take_signs([(oslo, False)])
         paris.up = False
         made.write()
         assert states() == {"berlin": "here"}

@@ -52,7 +52,7 @@ def test_what_a_site_wants_is_subscribed_to_once_the_bus_permits_it(
         wants = (Wanted("subscribe", "job.*", "workers"), Wanted("subscribe", "other"))
         paris.table.set(Table(0, (Away("reader", 1, "paris", wants),)))
         node, settled = await berlin(bus, paris), list[int]()
-        node.on_settled.append(lambda: settled.append(1))
+        node.settling.on_settled.append(lambda: settled.append(1))
         wanting = Wanting(node)
         wanting.look()
         await until(lambda: len(settled) > 2)  # it has failed twice
@@ -72,7 +72,7 @@ def test_many_that_a_site_wants_are_subscribed_to_together(bus: shmbus.Bus) -> N
         wants = tuple(Wanted("subscribe", f"type.n{i}") for i in range(40))
         paris.table.set(Table(0, (Away("reader", 1, "paris", wants),)))
         node, settled = await berlin(bus, paris), asyncio.Event()
-        node.on_settled.append(settled.set)
+        node.settling.on_settled.append(settled.set)
         wanting = Wanting(node)
         wanting.look()
         await settled.wait()
@@ -90,7 +90,7 @@ def test_a_bus_that_could_not_be_looked_at_is_looked_at_again(bus: shmbus.Bus) -
     async def main() -> None:
         node = Node(bus.name, LinkConfig(site="berlin", listen=("tcp/127.0.0.1:0",)), RUN)
         await node.attach()
-        looks, see = list[int](), node._see
+        looks, see = list[int](), node.looking.see
 
         async def see_at_last() -> None:
             looks.append(1)
@@ -98,10 +98,10 @@ def test_a_bus_that_could_not_be_looked_at_is_looked_at_again(bus: shmbus.Bus) -
                 raise errors.NoSuchBus(bus=bus.name)
             await see()
 
-        there: Any = node
-        there._see = see_at_last
-        node.routes_changed()
-        await until(lambda: node._seen)
+        there: Any = node.looking
+        there.see = see_at_last
+        node.looking.look()
+        await until(lambda: node.looking._seen)
         await node.close()
 
 
@@ -115,7 +115,7 @@ def test_what_comes_before_a_killed_links_last_messages_are_forwarded_comes_agai
     async def main() -> None:
         paris = Paris()
         node = await berlin(bus, paris)
-        node.peers["paris"] = paris
+        node.peers._there["paris"] = paris
         view, looks = node.endpoint.bus, list[int]()
         former = msgspec.structs.replace(view.endpoints()[0], state="dead")
         seen: Any = view
