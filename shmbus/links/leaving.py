@@ -104,7 +104,9 @@ class Leaving:
         self._last: tuple[str, str, int, tuple[str, ...]] | None = None
         """What the event before had in common with those that are passed on likewise."""
         self._ways: list[tuple[_Gathered, _Kind]] = []
-        """And where these go."""
+        """And where these go,"""
+        self._vanished: tuple[str, ...] = ()
+        """and those of their groups that no other site has a member of."""
         self._pumping: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -162,10 +164,12 @@ class Leaving:
         bits, groups = message._passing()
         alike = message.type, message.source, bits, groups
         if alike != self._last:
-            self._ways = self._find(*alike)
+            self._ways, self._vanished = self._find(*alike)
             self._last = alike
-        if groups and not self._ways:
-            message.nack(reason="no other site has a member of its group any more")
+        if self._vanished:
+            message._nack_groups(
+                self._vanished, reason="no other site has a member of its group any more"
+            )
         if message.lost:  # by this link's ring, whose types nobody knows
             for gathered, kind in self._ways:
                 gathered.peer.channel.miss(kind.there, message.lost)
@@ -174,10 +178,10 @@ class Leaving:
 
     def _find(
         self, type: str, source: str, bits: int, groups: tuple[str, ...]
-    ) -> list[tuple[_Gathered, _Kind]]:
+    ) -> tuple[list[tuple[_Gathered, _Kind]], tuple[str, ...]]:
         form = wire.FORMAT_OF.get(bits & wire.FORMAT_BITS)
         if not bits & _IS_EVENT or form is None:  # of a payload that cannot be
-            return []
+            return [], groups
         key = type, bool(bits & _IS_PLAIN), groups
         plan = self._plans.get(key)
         if plan is None:
@@ -185,10 +189,12 @@ class Leaving:
                 self._plans.clear()
             plan = self._plans[key] = self._plan(*key)
         way = (RETAIN if bits & _RETAIN else 0) | (URGENT if bits & _URGENT else 0)
-        return [
+        ways = [
             (gathered, _Kind(there, source, form, targets, way))
             for gathered, there, targets in plan
         ]
+        wanted = {target for each in plan for target in each.targets}
+        return ways, tuple(group for group in groups if group not in wanted)
 
     def _plan(self, type: str, plain: bool, groups: tuple[str, ...]) -> tuple[_Plan, ...]:
         found = []

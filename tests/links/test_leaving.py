@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 import shmbus
 from shmbus.aio.line import NO_LINE
 from shmbus.aio.posting import EVENT
@@ -29,12 +31,18 @@ class Paris(Peer):
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.targets: list[list[str]] = []
         outbox = keys.Outbox("space", "berlin", "paris")
         settings: Any = {"window": 1000, "buffer": 1000, "congestion": "drop_newest"}
-        channel = Channel(outbox, RUN, RUN, lambda key, *_: self.sent.append(key), **settings)
+        channel = Channel(outbox, RUN, RUN, self.put, **settings)
         super().__init__("paris", RUN, Rules([">"], [">"]), channel)
         self.table.set(ALL)
         self.up = True
+
+    def put(self, key: str, head: bytes, _: Any) -> None:
+        self.sent.append(key)
+        if f"/{wire.EVENT}/" in key:
+            self.targets.append(msgspec.msgpack.decode(wire.read_head(head).body)[2])
 
 
 async def berlin(bus: shmbus.Bus, *peers: Peer) -> Node:
@@ -84,6 +92,38 @@ def test_an_event_of_a_group_that_no_other_site_has_any_more_goes_to_a_member_he
         while (message := member.receive(0)) is None:
             await asyncio.sleep(0)
         assert message.payload == 1
+        leaving.close()
+        await node.close()
+
+
+def test_what_plain_subscribers_elsewhere_get_is_given_back_for_the_group_that_has_gone(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    member = attach("member")
+
+    @run_async
+    async def main() -> None:
+        paris = Paris()
+        wants = (Wanted("subscribe", "job"), Wanted("subscribe", "job", "there"))
+        paris.table.set(Table(0, (Away("reader", 1, "paris", wants),)))
+        node = await berlin(bus, paris)
+        node.peers["paris"] = paris
+        for group in (None, "gone", "there"):
+            await node.endpoint.subscribe("job", group=group)
+        leaving = Leaving(node)
+        async with shmbus.aio.attach(bus.name, name="writer") as writer:
+            for number in (1, 2):
+                await writer.publish("job", number)
+        member.subscribe("job", group="gone")
+        leaving.begin()
+        got = list[object]()
+        while len(got) < 2:
+            await asyncio.sleep(0)
+            if (message := member.receive(0)) is not None:
+                got.append(message.payload)
+        assert sorted(map(str, got)) == ["1", "2"]
+        assert paris.targets == [["", "there"]] * 2
+        assert member.receive(0) is None
         leaving.close()
         await node.close()
 

@@ -328,6 +328,16 @@ cdef class Message:
         if self._jobs:
             self._let_go()
 
+    def _nack_groups(self, names, str reason not None):
+        """Likewise, of its groups for these alone."""
+        cdef uint32_t bits = 0, owed = self.owed()
+        cdef int bit
+        for bit in range(1, 32):
+            if owed >> bit & 1 and any(name in names for name in self._endpoint._callbacks.groups(1 << bit)):
+                bits |= <uint32_t>1 << bit
+        if bits:
+            self._endpoint._nacks.give(self, copies_of(bits, encode_reason(reason), False), ANSWER_TIMEOUT)
+
     def _give_back(self, uint32_t bits, str reason not None, double timeout):
         """What is to be given back later is given back now."""
         self._endpoint._nacks.give_delayed(self, bits, reason, timeout)
