@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-NOTED = 256
+NOTED = 480
 """Ids in a note. Those that are not settled are fewer: `HELD`, and as many again for each time that
 the sending link was killed, until what it held has come again."""
 

@@ -15,8 +15,9 @@ from .wire import Reader
 if TYPE_CHECKING:
     from .peer import Peer
 
-HELD = 32
-"""Messages that are held for a site at a time. An endpoint can hold 64."""
+HELD = 60
+"""Messages that are held for a site at a time, and so done in one round trip. An endpoint holds 64:
+the oldest of more would be let go, and lost with it."""
 
 _Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=48)]
