@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
 
 from shmbus.aio.attach import attach_as
 from shmbus.aio.endpoint import Endpoint
@@ -20,6 +19,7 @@ from .frames import Frames
 from .greeting import Greeting
 from .keeper import Tell
 from .looking import Looking
+from .peer import Peer
 from .peers import Peers
 from .settling import Settling
 from .space import Space
@@ -59,8 +59,8 @@ class Node:
         """Called before the link leaves its bus."""
         self.unconfirmed: Callable[[str], int] = lambda site: 0
         """How many messages for a site are held until that has confirmed them."""
-        self.ping: Callable[[str], Coroutine[Any, Any, float]]
-        """Seconds to a site and back, measured now. Raises `NoSuchSite`."""
+        self.ping_peer: Callable[[Peer], Awaitable[float | None]]
+        """Seconds to it and back; None: it has gone."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done, with the reason, when the link cannot go on."""
         self._attached = False
@@ -79,6 +79,12 @@ class Node:
         await self.looking.see()
         await self.space.join(self.endpoint)
         self.looking.look()
+
+    async def ping(self, site: str) -> float:
+        """Seconds to this site and back, measured now. Raises `NoSuchSite`."""
+        while (took := await self.ping_peer(self.peers.up(site))) is None:
+            pass  # it has gone, or is there anew
+        return took
 
     def end(self, why: BusError) -> None:
         """It cannot go on, for this reason."""

@@ -105,11 +105,6 @@ def ping_peers(node: Node) -> Pings:
         for each in node.peers.on_measured:
             each(peer)
 
-    async def ping(site: str) -> float:
-        while (took := await pings.ping(node.peers.up(site))) is None:
-            pass  # it has gone, or is there anew
-        return took
-
     pings = Pings(
         lambda: (peer for peer in node.peers if peer.up),
         measured,
@@ -121,7 +116,7 @@ def ping_peers(node: Node) -> Pings:
     node.frames.told[PONG] = lambda peer, _, body, __: pings.take_pong(
         peer, _pong.read(body), monotonic_ns()
     )
-    node.ping = ping
+    node.ping_peer = pings.ping
     node.peers.on_up.append(pings.came)
     node.peers.on_down.append(lambda peer, _: pings.gone(peer))
     node.frames.on_heard.append(pings.heard)
