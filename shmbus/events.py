@@ -73,7 +73,7 @@ class EndpointOverdue(EndpointUp, frozen=True, kw_only=True):
     kind: Literal["event", "send", "request"]
     """Of the message: a request has ended with `HandlerTimeout`, an event or a command goes on."""
     source: str
-    """The endpoint that sent it."""
+    """The endpoint that sent it; of another site as ``camera@paris``."""
     limit: float
     """Seconds that it may take."""
     seconds: float
@@ -109,7 +109,7 @@ class Lost(EndpointUp, frozen=True, kw_only=True):
     """Of the event that was lost last; empty where it is not known any more, because many others
     have lost since."""
     source: str
-    """The endpoint that published it, likewise."""
+    """The endpoint that published it, likewise; of another site as ``camera@paris``."""
     size: int
     """Bytes of its payload."""
     limit: int

@@ -319,7 +319,7 @@ cdef extern from "shmbus/endpoint/native/want.h" nogil:
 cdef extern from "shmbus/endpoint/native/limit.h" nogil:
     enum:
         EP_NO_LIMIT
-    uint32_t ep_begin_limit(ep_endpoint *, const sb_record *, const char *, uint64_t, uint64_t)
+    uint32_t ep_begin_limit(ep_endpoint *, const sb_record *, const char *, const sb_origin *, uint64_t, uint64_t)
     void ep_end_limit(ep_endpoint *, uint32_t, uint64_t)
 
 cdef extern from "shmbus/endpoint/native/take.h" nogil:

@@ -254,6 +254,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
     enum:
         SB_LAYOUT_VERSION
         SB_NAME
+        SB_SOURCE
         SB_GROUPS
         SB_HELD
         SB_KEPT
@@ -352,7 +353,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word size
         rb_word limit
         char name[64]
-        char source[64]
+        char source[88]
         char type[256]
     struct sb_member:
         rb_word whom
@@ -484,6 +485,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word kind
         rb_word type_length
         uint8_t id[16]
+        char source[88]
         char type[256]
     struct sb_had:
         rb_word interest

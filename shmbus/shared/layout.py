@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x00000001CC6C7DFE
+LAYOUT = 0x000000011E86E3C6
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -65,6 +65,7 @@ FAULT_RECORD = 128
 POOLED_PART = 16384
 LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived from these headers
 NAME = 64  # bytes: a name and its end, padded
+SOURCE = 88  # bytes: NAME@SITE and its end, padded
 KEPT = 16  # of those, how many that left the ring
 LIMITS = 64  # messages at a time whose handlers may take so long and no longer
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
@@ -533,7 +534,7 @@ DEATH = _structure(
 )
 
 LAST_LOSS = _structure(
-    448,
+    472,
     ("seq", "<u8", 0),
     ("whom", "<u8", 8),
     ("why", "<u8", 16),
@@ -543,8 +544,8 @@ LAST_LOSS = _structure(
     ("size", "<u8", 48),
     ("limit", "<u8", 56),
     ("name", "S64", 64),
-    ("source", "S64", 128),
-    ("type", "S256", 192),
+    ("source", "S88", 128),
+    ("type", "S256", 216),
 )
 
 MEMBER = _structure(
@@ -566,7 +567,7 @@ KEYED = _structure(
 )
 
 BUS = _structure(
-    52864,
+    53248,
     ("prefix", PREFIX, 0),
     ("identity_seq", "<u8", 64),
     ("identity", IDENTITY, 72),
@@ -640,7 +641,7 @@ BUS = _structure(
     ("deaths", ("<u8", 8), 5184),
     ("last_deaths", (DEATH, 16), 5248),
     ("last_losses", (LAST_LOSS, 16), 7424),
-    ("keyed", (KEYED, 16), 14592),
+    ("keyed", (KEYED, 16), 14976),
 )
 
 READY = _structure(
@@ -705,13 +706,14 @@ POOL = _structure(
 )
 
 LIMITED = _structure(
-    304,
+    392,
     ("limit_ns", "<u8", 0),
     ("whom", "<u8", 8),
     ("kind", "<u8", 16),
     ("type_length", "<u8", 24),
     ("id", ("u1", 16), 32),
-    ("type", "S256", 48),
+    ("source", "S88", 48),
+    ("type", "S256", 136),
 )
 
 HAD = _structure(
@@ -732,7 +734,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    31872,
+    37504,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),

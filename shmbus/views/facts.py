@@ -135,7 +135,7 @@ class PastLoss(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     """Of the last; empty where that is not known, as are the facts below."""
     source: str
-    """The endpoint that sent it."""
+    """The endpoint that sent it; of another site as ``camera@paris``."""
     size: int
     """Bytes of its payload."""
     limit: int

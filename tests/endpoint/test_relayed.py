@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -350,3 +351,51 @@ def test_a_request_that_lies_at_a_link_when_nobody_beyond_it_handles_that_any_mo
     handling.close()
     here.start()
     assert isinstance(asked.exception(timeout=60), errors.NoRoute)
+
+
+def test_a_handler_that_takes_too_long_is_told_of_with_who_asked_on_the_other_bus(
+    bus: shmbus.Bus, attach: Attach, link: Link
+) -> None:
+    here, worker, watch = link(), attach("worker"), attach("watch")
+    over = {"camera@paris": threading.Event(), "local": threading.Event()}
+    worker.subscribe("job", lambda message: over[message.source].wait(60), limit=0.01)
+    worker.start()
+    watch.subscribe("$bus.endpoint.overdue")
+    here.publish("job", Encoded(NONE, b"", CAMERA))
+    attach("local").publish("job")
+    for source, event in over.items():
+        told = received(watch).payload
+        event.set()
+        assert (told["name"], told["source"], told["type"]) == ("worker", source, "job")
+
+
+@pytest.mark.bus(block_timeout=0.02, stall_after=60)
+def test_what_is_lost_of_another_bus_is_told_of_with_who_sent_it_there(
+    bus: shmbus.Bus, attach: Attach, link: Link
+) -> None:
+    here, deaf, watch = link(), attach("deaf"), attach("watch")
+    watch.subscribe("$bus.lost")
+    deaf.subscribe(">")
+    told = None
+    while told is None:
+        here.publish("small", Encoded(RAW, bytes(10_000), CAMERA), timeout=60)
+        told = watch.receive(0)
+    assert (told.payload["source"], told.payload["size"]) == ("camera@paris", 10_000)
+    here.publish("large", Encoded(RAW, LARGE, CAMERA), timeout=60)
+    eventually(lambda: bus.losses()[0].type == "large")
+    assert bus.losses()[0].source == "camera@paris"
+    assert any("the last 'large' from camera@paris" in each for each in bus.health().reasons)
+    attach("local").publish("small", bytes(10_000), timeout=60)
+    eventually(lambda: bus.losses()[0].type == "small")
+    assert bus.losses()[0].source == "local"
+
+
+def test_what_was_kept_of_another_bus_and_is_too_large_is_told_of_likewise(
+    bus: shmbus.Bus, attach: Attach, link: Link
+) -> None:
+    link().publish("x.a", Encoded(RAW, bytes(3000), CAMERA), retain=True)
+    eventually(lambda: bus.retained())
+    small = attach("small", settings=shmbus.Settings(in_bytes=4096))
+    small.subscribe("x.*", overflow="latest", history=1)
+    eventually(lambda: bus.losses())
+    assert [(each.reason, each.source) for each in bus.losses()] == [("too_large", "camera@paris")]

@@ -378,7 +378,7 @@ static void take_with_a_limit(struct stage *s)
     CHECK(ep_peek(&s->e, &h, &record) == RB_OK);
     ep_take(&s->e, &h, SB_HELD_DONE);
     for (int i = 0; i < 2; i++) {
-        uint32_t place = ep_begin_limit(&s->e, &h, "ask", 1000 * SECOND, s->w->now);
+        uint32_t place = ep_begin_limit(&s->e, &h, "ask", NULL, 1000 * SECOND, s->w->now);
         EQUAL(place, 0);
         if (i == 0)
             ep_end_limit(&s->e, place, s->w->now);

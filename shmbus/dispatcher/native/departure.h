@@ -328,7 +328,7 @@ static inline bool dp_hand_on_event(struct dp_forwarder *f, const struct dp_span
             dp_count_lost(f, source, SB_LOSS_ENDED, 1, span, dp_reclaimed(span->from, bits), 0);
             if (source->state == SB_ROW_DYING)
                 dp_remember_loss(f, source, SB_LOSS_ENDED, h, sb_type_of(record), sb_payload_size(h, record),
-                                 dp_sender_name(f, h));
+                                 dp_source_of(f, h, record, dp_sender_name(f, h)));
         }
         rb_store(dealt, dp_reclaimed(span->from, bits));
         left &= ~SB_PLAIN;
@@ -400,7 +400,8 @@ static inline void dp_lose_urgent(struct dp_forwarder *f, struct dp_port *port)
         dp_count_lost(f, port, SB_LOSS_ENDED, count, &span, 0, 0);
         if (port->state == SB_ROW_DYING)
             dp_remember_loss(f, port, SB_LOSS_ENDED, &last, sb_type_of(last_record),
-                             sb_payload_size(&last, last_record), dp_sender_name(f, &last));
+                             sb_payload_size(&last, last_record),
+                             dp_source_of(f, &last, last_record, dp_sender_name(f, &last)));
     }
     if (span.from != span.to)
         dp_consume(f, &span);

@@ -135,7 +135,7 @@ static inline void dp_dismiss(struct dp_forwarder *f, enum dp_leaving why)
     } else if (target && group) {
         dp_count_lost(f, target, SB_LOSS_TOO_LARGE, 1, &run->span, 0, 0);
         dp_emit_lost(f, target, SB_LOSS_TOO_LARGE, h, sb_type_of(run->record[0]), dp_size_in_run(run, 0),
-                     dp_sender_name(f, h));
+                     dp_source_of(f, h, run->record[0], dp_sender_name(f, h)));
     } else if (why != DP_WITHDRAWN) {
         dp_dead_letter_reclaimed(f, h, run->record[0],
                                  target  ? "too large for its handler"
@@ -174,7 +174,8 @@ static inline bool dp_lose_waiting(struct dp_forwarder *f, struct dp_port *targe
     dp_shorten(f, 1);
     dp_count_lost(f, target, why, 1, &run->span, 0, 0);
     if (!lossy)
-        dp_emit_lost(f, target, why, h, sb_type_of(run->record[0]), dp_size_in_run(run, 0), dp_sender_name(f, h));
+        dp_emit_lost(f, target, why, h, sb_type_of(run->record[0]), dp_size_in_run(run, 0),
+                     dp_source_of(f, h, run->record[0], dp_sender_name(f, h)));
     if (dp_tapped(f))
         dp_tap_run(f, target, SB_OUTCOME_LOST);
     return true;

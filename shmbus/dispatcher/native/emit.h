@@ -1,7 +1,7 @@
 /* What the bus itself emits: events on $bus..., dead letters, and errors in place of replies. None of it ever
  * waits; what does not fit is counted.
  *
- * Offers: dp_emit, dp_emit_endpoint, dp_emit_routes; dp_dead_letter, dp_dead_letter_of, dp_sender_name;
+ * Offers: dp_emit, dp_emit_endpoint, dp_emit_routes; dp_dead_letter, dp_dead_letter_of, dp_sender_name, dp_source_of;
  *         dp_fail_request, dp_end_request. */
 #pragma once
 
@@ -110,27 +110,46 @@ static inline const char *dp_format_word(uint16_t flags)
     return flags & SB_NONE ? "none" : flags & SB_RAW ? "raw" : flags & SB_FRAMED ? "framed" : "msgpack";
 }
 
+/* Can that be the name of who sent a message? */
+static inline bool dp_is_source(const char name[SB_SOURCE])
+{
+    if (!memchr(name, 0, SB_SOURCE))
+        return false;
+    for (const char *c = name; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return false;
+    return *name;
+}
+
 /* The source of a message of another bus, as its receivers have it: NAME@SITE. False: its origin is not there. */
 static inline bool dp_source_elsewhere(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *payload,
-                                       uint64_t there, char name[SB_MAX_NAME + 1 + SB_MAX_SITE + 1])
+                                       uint64_t there, char name[SB_SOURCE])
 {
     struct sb_origin origin;
     if (h->flags & SB_POOLED) {
         struct sb_block block;
         memcpy(&block, payload, sizeof block);
-        if (dp_read_block(f, &block, block.length - sizeof origin, (uint8_t *)&origin, sizeof origin) != sizeof origin)
+        if (block.length < sizeof origin || dp_read_block(f, &block, block.length - sizeof origin, (uint8_t *)&origin,
+                                                          sizeof origin) != sizeof origin)
             return false;
-    } else if (there == h->length - sb_payload_offset(h)) {
+    } else if (there == h->length - sb_payload_offset(h) && there >= sizeof origin) {
         memcpy(&origin, payload + there - sizeof origin, sizeof origin);
     } else {
         return false;
     }
-    snprintf(name, SB_MAX_NAME + 1 + SB_MAX_SITE + 1, "%.*s@%.*s", (int)sizeof origin.source, origin.source,
-             (int)sizeof origin.site, origin.site);
-    for (const char *c = name; *c; c++)
-        if (*c <= ' ' || *c > '~')
-            return false;
-    return true;
+    snprintf(name, SB_SOURCE, "%.*s@%.*s", (int)sizeof origin.source, origin.source, (int)sizeof origin.site,
+             origin.site);
+    return dp_is_source(name);
+}
+
+/* Who sent this record, as its receivers have it, until the next one is asked for. `sender`: who sent it on this bus. */
+static inline const char *dp_source_of(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record,
+                                       const char *sender)
+{
+    if (!(h->flags & SB_RELAYED))
+        return sender;
+    uint64_t offset = sb_payload_offset(h), there = h->length - offset;
+    return dp_source_elsewhere(f, h, record + offset, there, f->source) ? f->source : sender;
 }
 
 /* A message that nobody will handle, on $bus.undeliverable: type, source, reason and as much of the payload as is
@@ -153,7 +172,7 @@ static inline void dp_dead_letter_of(struct dp_forwarder *f, const struct sb_rec
         whole = block.length;
     }
     uint64_t size = whole - sb_origin_size(h->flags, whole);
-    char elsewhere[SB_MAX_NAME + 1 + SB_MAX_SITE + 1];
+    char elsewhere[SB_SOURCE];
     if (size != whole && dp_source_elsewhere(f, h, payload, there, elsewhere))
         source = elsewhere;
     if (space > size)

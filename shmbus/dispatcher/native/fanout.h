@@ -100,7 +100,7 @@ static inline bool dp_settle(struct dp_forwarder *f, uint64_t index, struct dp_p
     rb_store(&source->todo[index].bits, left);
     RB_FAIL("todo.struck");
     if (outcome == SB_OUTCOME_LOST && why != SB_LOSS_DROPPED)
-        dp_emit_lost(f, target, why, &run->header[0], run->type[0], dp_size_in_run(run, 0), source->name);
+        dp_emit_lost(f, target, why, &run->header[0], run->type[0], dp_size_in_run(run, 0), dp_source_of_run(f));
     if (dp_tapped(f))
         dp_tap_run(f, target, outcome);
     return true;
@@ -114,7 +114,7 @@ static inline void dp_settle_lost(struct dp_forwarder *f, uint64_t index, struct
     dp_count_lost(f, target, SB_LOSS_SLOW, run->count, &run->span, left, index);
     rb_store(&source->todo[index].bits, left);
     RB_FAIL("todo.struck");
-    dp_emit_lost(f, target, SB_LOSS_SLOW, &run->header[0], run->type[0], dp_size_in_run(run, 0), source->name);
+    dp_emit_lost(f, target, SB_LOSS_SLOW, &run->header[0], run->type[0], dp_size_in_run(run, 0), dp_source_of_run(f));
     if (dp_tapped(f))
         dp_tap_run(f, target, SB_OUTCOME_LOST);
     dp_set_add(&f->active, target->slot); /* its end may have waited for this */
@@ -157,7 +157,7 @@ static inline bool dp_settle_gone(struct dp_forwarder *f, uint64_t index, struct
             dp_count_lost(f, gone, SB_LOSS_ENDED, run->count, &run->span, bits, index);
             if (gone->state == SB_ROW_DYING)
                 dp_remember_loss(f, gone, SB_LOSS_ENDED, &run->header[0], run->type[0], dp_size_in_run(run, 0),
-                                 run->span.source->name);
+                                 dp_source_of_run(f));
             dp_set_add(&f->active, gone->slot); /* one that closes is drained from here on */
         }
         rb_store(owed, bits);
@@ -272,7 +272,7 @@ static inline void dp_abandon_fanout(struct dp_forwarder *f, struct dp_port *sou
             continue;
         dp_count_lost(f, target, SB_LOSS_ABANDONED, count, NULL, 0, 0);
         dp_emit_lost(f, target, SB_LOSS_ABANDONED, h, known ? f->run.type[0] : NULL,
-                     known ? dp_size_in_run(&f->run, 0) : 0, source->name);
+                     known ? dp_size_in_run(&f->run, 0) : 0, known ? dp_source_of_run(f) : source->name);
         dp_set_add(&f->active, target->slot); /* its end may have waited for this */
     }
     rb_store_release(&todo->from, SB_NOWHERE);

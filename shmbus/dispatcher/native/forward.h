@@ -64,9 +64,11 @@ static inline void dp_lose_run(struct dp_forwarder *f, struct dp_port *target, e
     } else {
         dp_count_lost(f, target, why, run->count, &run->span, 0, 0);
     }
+    bool told = h->kind == SB_EVENT && why != SB_LOSS_DROPPED && !run->returned;
+    const char *sender = told ? dp_source_of_run(f) : ""; /* while its payload is there */
     dp_finish_run(f, target, SB_OUTCOME_LOST);
-    if (h->kind == SB_EVENT && why != SB_LOSS_DROPPED && !run->returned)
-        dp_emit_lost(f, target, why, h, run->type[0], dp_size_in_run(run, 0), source->name);
+    if (told)
+        dp_emit_lost(f, target, why, h, run->type[0], dp_size_in_run(run, 0), sender);
 }
 
 /* Publish what was copied of the run: the journal first, then whom its requests were given to. */

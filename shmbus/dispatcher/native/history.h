@@ -295,7 +295,7 @@ static inline void dp_catch_up(struct dp_forwarder *f, struct dp_port *port)
             const struct sb_record *h = &run->header[0];
             dp_count_lost(f, to, SB_LOSS_TOO_LARGE, 1, &run->span, 0, 0);
             dp_emit_lost(f, to, SB_LOSS_TOO_LARGE, h, sb_type_of(run->record[0]), dp_size_in_run(run, 0),
-                         dp_sender_name(f, h));
+                         dp_source_of(f, h, run->record[0], dp_sender_name(f, h)));
         } else if (first == DP_LEAVES && !dp_give_waiting(f)) {
             return;
         }

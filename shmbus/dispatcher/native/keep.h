@@ -115,6 +115,17 @@ static inline void dp_read_value(const struct dp_values *s, const struct dp_valu
     dp_read_bytes(s, &c, to, v->length);
 }
 
+/* The last `n` bytes of that. */
+static inline void dp_read_end(const struct dp_values *s, const struct dp_value *v, void *to, uint64_t n)
+{
+    struct dp_cursor c = {v->cell, sizeof(struct sb_value)};
+    for (uint64_t done = 0, part; done < v->length - n; done += part) {
+        part = v->length - n - done;
+        dp_part_at(s, &c, &part);
+    }
+    dp_read_bytes(s, &c, to, n);
+}
+
 static inline uint32_t dp_cells_for(uint64_t length)
 {
     const uint64_t first = SB_CELL_BYTES - sizeof(struct sb_value), more = SB_CELL_BYTES - sizeof(struct sb_cell);
@@ -251,11 +262,7 @@ static inline bool dp_block_of_value(const struct dp_values *s, const struct dp_
     dp_read_bytes(s, &c, &h, sizeof h);
     if (!(h.flags & SB_POOLED) || v->length - sb_payload_offset(&h) != sizeof *block)
         return false;
-    for (uint64_t done = sizeof h, part; done < v->length - sizeof *block; done += part) {
-        part = v->length - sizeof *block - done;
-        dp_part_at(s, &c, &part);
-    }
-    dp_read_bytes(s, &c, block, sizeof *block);
+    dp_read_end(s, v, block, sizeof *block);
     return true;
 }
 

@@ -16,7 +16,7 @@ struct dp_limited { /* a copy of an entry, checked */
     enum sb_kind kind;
     uint32_t type_length;
     uint8_t id[16];
-    char sender_name[SB_NAME], type[SB_MAX_TYPE + 1];
+    char source[SB_SOURCE], type[SB_MAX_TYPE + 1];
 };
 
 /* False: it has just ended, or holds what no endpoint writes. */
@@ -28,6 +28,7 @@ static inline bool dp_read_limited(struct dp_forwarder *f, const struct dp_port 
     l->limit_ns = rb_load(&entry->limit_ns);
     memcpy(l->id, entry->id, 16);
     memcpy(l->type, entry->type, sizeof l->type);
+    memcpy(l->source, entry->source, sizeof l->source);
     rb_fence_acquire(); /* with ep_end_limit, which stores the word before it writes the next one there */
     bool known = kind == SB_REQUEST || kind == SB_SEND || kind == SB_EVENT;
     if (rb_load(&port->up->limits[i]) != until || !known || l->limit_ns > until ||
@@ -37,7 +38,9 @@ static inline bool dp_read_limited(struct dp_forwarder *f, const struct dp_port 
     l->kind = (enum sb_kind)kind;
     l->type_length = (uint32_t)length;
     struct sb_record from = {.peer = (uint16_t)sb_whom_slot(whom), .peer_generation = sb_whom_generation(whom)};
-    snprintf(l->sender_name, sizeof l->sender_name, "%s", dp_sender_name(f, &from));
+    const char *sender = dp_sender_name(f, &from);
+    if (sender[0] != SB_LINK_MARK || !dp_is_source(l->source)) /* only links bring what others have sent */
+        snprintf(l->source, sizeof l->source, "%s", sender);
     l->sender = dp_port_of(f, whom);
     return true;
 }
@@ -85,7 +88,7 @@ static inline void dp_emit_overdue(struct dp_forwarder *f, struct dp_port *port,
     dp_pack_number(&pack, "generation", port->generation);
     dp_pack_text(&pack, "type", l->type, l->type_length);
     dp_pack_string(&pack, "kind", sb_kind_word(l->kind));
-    dp_pack_string(&pack, "source", l->sender_name);
+    dp_pack_string(&pack, "source", l->source);
     dp_pack_seconds(&pack, "limit", l->limit_ns);
     dp_pack_seconds(&pack, "seconds", l->ran_ns);
     dp_emit(f, "$bus.endpoint.overdue", &pack);

@@ -277,6 +277,7 @@ struct dp_forwarder {
     uint32_t sent_count;
 
     uint8_t *scratch; /* one record of the bus's own */
+    char source[SB_SOURCE]; /* of the last message of another bus that was told of, see dp_source_of */
 
     struct dp_orders orders;
     rb_word stop;       /* control plane: 1 drain and end, 2 end at once */

@@ -107,9 +107,18 @@ static inline void dp_tell_oversize(struct dp_forwarder *f, struct dp_port *port
         dp_read_bytes(s, &c, &h, sizeof h);
         dp_read_bytes(s, &c, f->scratch, h.type_length);
         dp_read_bytes(s, &c, source, h.extension_length < SB_NAME ? h.extension_length : 0);
+        uint8_t end[sizeof(struct sb_origin)];
+        uint64_t offset = sb_payload_offset(&h), n = h.flags & SB_POOLED ? sizeof(struct sb_block) : sizeof end;
+        bool elsewhere = false;
+        if (h.flags & SB_RELAYED && v->length - offset >= n) {
+            struct sb_record cut = h;
+            cut.length = (uint32_t)(offset + n);
+            dp_read_end(s, v, end, n);
+            elsewhere = dp_source_elsewhere(f, &cut, end, n, f->source);
+        }
         uint64_t frame = sb_frame_size(&h);
         dp_emit_lost(f, port, SB_LOSS_TOO_LARGE, &h, (const uint8_t *)v->of->type,
-                     h.length > frame ? h.length - frame : 0, source);
+                     h.length > frame ? h.length - frame : 0, elsewhere ? f->source : source);
     }
 }
 

@@ -97,13 +97,14 @@ static inline void dp_revoke(struct dp_forwarder *f, struct dp_port *port, uint3
     struct dp_port *to = dp_receiving(f, port);
     const struct dp_span no_records = {.source = to, .from = SB_NOWHERE, .to = SB_NOWHERE}; /* as in dp_end_mailboxes */
     enum sb_loss why = dp_is_lossy(f, port, &port->shares.list[i]) ? SB_LOSS_DROPPED : SB_LOSS_SLOW;
-    bool lost = !dp_is_backlog(port) || !dp_had_as_kept(dp_backlog_of(f, port), h);
+    bool lost = !dp_is_backlog(port) || !dp_had_as_kept(dp_backlog_of(f, port), h), told = lost && why == SB_LOSS_SLOW;
+    const char *source = told ? dp_source_of(f, h, record, dp_sender_name(f, h)) : "";
     if (lost)
         dp_count_lost(f, to, why, 1, &no_records, rb_load(&to->down->mailbox_lost), 0);
     RB_FAIL("revoke.counted");
     dp_void(f, port, i, record);
-    if (lost && why == SB_LOSS_SLOW)
-        dp_emit_lost(f, to, why, h, sb_type_of(record), sb_payload_size(h, record), dp_sender_name(f, h));
+    if (told)
+        dp_emit_lost(f, to, why, h, sb_type_of(record), sb_payload_size(h, record), source);
 }
 
 /* Those that were revoked and that it has not entered are over. */

@@ -423,6 +423,18 @@ static inline void dp_note_own_block(struct dp_run *run)
     run->pooled = true;
 }
 
+/* Who sent the first record of the run, as its receivers have it. */
+static inline const char *dp_source_of_run(struct dp_forwarder *f)
+{
+    const struct dp_run *run = &f->run;
+    const struct sb_record *h = &run->header[0];
+    uint64_t offset = sb_payload_offset(h);
+    if (!(h->flags & SB_RELAYED))
+        return run->span.source->name;
+    const uint8_t *payload = h->flags & SB_POOLED ? (const uint8_t *)&run->block[0] : run->record[0] + offset;
+    return dp_source_elsewhere(f, h, payload, h->length - offset, f->source) ? f->source : run->span.source->name;
+}
+
 /* Record `i` of the run will not be handled. */
 static inline void dp_dead_letter_of_run(struct dp_forwarder *f, uint32_t i, const char *reason)
 {

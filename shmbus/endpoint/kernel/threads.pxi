@@ -235,9 +235,10 @@ cdef class Threads:
         cdef ep_endpoint *e = self._connection.e
         cdef Py_ssize_t length
         cdef const char *type = PyUnicode_AsUTF8AndSize(m.type, &length)
+        cdef const sb_origin *origin = NULL if m._origin is None else &m._origin.o
         cdef uint32_t limit
         ep_lock(e)
-        limit = ep_begin_limit(e, &m._header, type, limit_ns, rb_now())
+        limit = ep_begin_limit(e, &m._header, type, origin, limit_ns, rb_now())
         ep_unlock(e)
         if limit == EP_NO_LIMIT and not self._limits_warned:
             self._limits_warned = True

@@ -25,8 +25,9 @@ static inline void ep_note_first_limit(struct ep_endpoint *e)
 }
 
 /* Its place, for ep_end_limit. EP_NO_LIMIT: as many others run, and this one goes without. */
+/* `origin`: where it was sent; NULL: on this bus. */
 static inline uint32_t ep_begin_limit(struct ep_endpoint *e, const struct sb_record *header, const char *type,
-                                      uint64_t limit_ns, uint64_t now)
+                                      const struct sb_origin *origin, uint64_t limit_ns, uint64_t now)
 {
     uint32_t i = 0;
     while (i < SB_LIMITS && rb_load(&e->up->limits[i]))
@@ -41,6 +42,10 @@ static inline uint32_t ep_begin_limit(struct ep_endpoint *e, const struct sb_rec
     rb_store(&limited->type_length, header->type_length);
     memcpy(limited->id, header->correlation, 16);
     memcpy(limited->type, type, header->type_length);
+    limited->source[0] = 0;
+    if (origin)
+        snprintf(limited->source, sizeof limited->source, "%.*s@%.*s", (int)sizeof origin->source, origin->source,
+                 (int)sizeof origin->site, origin->site);
     RB_FAIL("limit.filled");
     rb_store_release(&e->up->limits[i], until); /* dp_read_limited acquires it, then reads the rest */
     RB_FAIL("limit.begun");

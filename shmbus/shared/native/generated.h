@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x00000001cc6c7dfeull
+#define SB_LAYOUT 0x000000011e86e3c6ull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -144,7 +144,7 @@ SB_FIELD(sb_death, untouched, 56, 8);
 SB_FIELD(sb_death, pending, 64, 8);
 SB_FIELD(sb_death, name, 72, 64);
 
-_Static_assert(sizeof(struct sb_last_loss) == 448, "sb_last_loss");
+_Static_assert(sizeof(struct sb_last_loss) == 472, "sb_last_loss");
 SB_FIELD(sb_last_loss, seq, 0, 8);
 SB_FIELD(sb_last_loss, whom, 8, 8);
 SB_FIELD(sb_last_loss, why, 16, 8);
@@ -154,8 +154,8 @@ SB_FIELD(sb_last_loss, at_ns, 40, 8);
 SB_FIELD(sb_last_loss, size, 48, 8);
 SB_FIELD(sb_last_loss, limit, 56, 8);
 SB_FIELD(sb_last_loss, name, 64, 64);
-SB_FIELD(sb_last_loss, source, 128, 64);
-SB_FIELD(sb_last_loss, type, 192, 256);
+SB_FIELD(sb_last_loss, source, 128, 88);
+SB_FIELD(sb_last_loss, type, 216, 256);
 
 _Static_assert(sizeof(struct sb_member) == 32, "sb_member");
 SB_FIELD(sb_member, whom, 0, 8);
@@ -171,7 +171,7 @@ SB_FIELD(sb_keyed, name, 24, 64);
 SB_FIELD(sb_keyed, pattern, 88, 256);
 SB_FIELD(sb_keyed, member, 344, 2048);
 
-_Static_assert(sizeof(struct sb_bus) == 52864, "sb_bus");
+_Static_assert(sizeof(struct sb_bus) == 53248, "sb_bus");
 SB_FIELD(sb_bus, prefix, 0, 64);
 SB_FIELD(sb_bus, identity_seq, 64, 8);
 SB_FIELD(sb_bus, identity, 72, 32);
@@ -244,8 +244,8 @@ SB_FIELD(sb_bus, latency_max_ns, 3080, 8);
 SB_FIELD(sb_bus, latency, 3088, 2048);
 SB_FIELD(sb_bus, deaths, 5184, 64);
 SB_FIELD(sb_bus, last_deaths, 5248, 2176);
-SB_FIELD(sb_bus, last_losses, 7424, 7168);
-SB_FIELD(sb_bus, keyed, 14592, 38272);
+SB_FIELD(sb_bus, last_losses, 7424, 7552);
+SB_FIELD(sb_bus, keyed, 14976, 38272);
 
 _Static_assert(sizeof(struct sb_ready) == 64, "sb_ready");
 SB_FIELD(sb_ready, prefix, 0, 64);
@@ -293,13 +293,14 @@ SB_FIELD(sb_pool, shares_used, 88, 8);
 SB_FIELD(sb_pool, shares, 96, 16384);
 SB_FIELD(sb_pool, blocks, 16480, 8192);
 
-_Static_assert(sizeof(struct sb_limited) == 304, "sb_limited");
+_Static_assert(sizeof(struct sb_limited) == 392, "sb_limited");
 SB_FIELD(sb_limited, limit_ns, 0, 8);
 SB_FIELD(sb_limited, whom, 8, 8);
 SB_FIELD(sb_limited, kind, 16, 8);
 SB_FIELD(sb_limited, type_length, 24, 8);
 SB_FIELD(sb_limited, id, 32, 16);
-SB_FIELD(sb_limited, type, 48, 256);
+SB_FIELD(sb_limited, source, 48, 88);
+SB_FIELD(sb_limited, type, 136, 256);
 
 _Static_assert(sizeof(struct sb_had) == 48, "sb_had");
 SB_FIELD(sb_had, interest, 0, 8);
@@ -314,7 +315,7 @@ SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 31872, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 37504, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -373,7 +374,7 @@ SB_FIELD(sb_up, had, 1152, 1536);
 SB_FIELD(sb_up, held, 2688, 2048);
 SB_FIELD(sb_up, kept, 4736, 7168);
 SB_FIELD(sb_up, limits, 11904, 512);
-SB_FIELD(sb_up, limited, 12416, 19456);
+SB_FIELD(sb_up, limited, 12416, 25088);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);

@@ -30,6 +30,7 @@ enum sb_segment_kind {
 };
 
 #define SB_NAME 64u     /* bytes: a name and its end, padded */
+#define SB_SOURCE 88u   /* bytes: NAME@SITE and its end, padded */
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
 #define SB_HELD 64u     /* messages that an endpoint may have begun and not done, kept for handing on */
 #define SB_KEPT 16u     /* of those, how many that left the ring */
@@ -221,7 +222,7 @@ struct sb_last_loss {    /* what a receiver did not get, and did not choose so; 
     rb_word size;        /* bytes of the payload of the last */
     rb_word limit;       /* bytes of the largest payload of that type that the receiver's ring takes */
     char name[SB_NAME];  /* the receiver's */
-    char source[SB_NAME];       /* who sent the last; empty: it is not known, nor what follows */
+    char source[SB_SOURCE];     /* who sent the last; empty: it is not known, nor what follows */
     char type[SB_MAX_TYPE + 1]; /* of the last */
 };
 
@@ -474,6 +475,7 @@ struct sb_limited {       /* a message whose handler has a limit; written betwee
     rb_word kind;         /* endpoint: enum sb_kind */
     rb_word type_length;  /* endpoint */
     uint8_t id[16];       /* of a request */
+    char source[SB_SOURCE]; /* who sent it on another bus; empty: it is of this one */
     char type[SB_MAX_TYPE + 1];
 };
 
