@@ -187,6 +187,25 @@ class Namespace:
         """Pull its cable (`down`), or put it in again (`up`)."""
         _ip("-n", self.name, "link", "set", self._cable, state)
 
+    def lose(self, percent: int) -> None:
+        """Drop so many of the packets that come from now on. Skips the test where that cannot be
+        done: `tc netem` is not in every kernel, nor is nftables everywhere."""
+        rules = (
+            "table inet loss { chain come { type filter hook input priority 0; "
+            f'iifname "{self._cable}" numgen random mod 100 < {percent} counter drop; }}; }}'
+        )
+        command = [*self.enter, "nft", rules]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as why:
+            pytest.skip(f"nft drops no packets here: {getattr(why, 'stderr', why)}")
+
+    def dropped(self) -> int:
+        """How many packets were."""
+        command = [*self.enter, "nft", "list", "chain", "inet", "loss", "come"]
+        listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return int(listed.split("packets ")[1].split()[0])
+
 
 class Stage:
     """The sites of one test, in a space of their own."""

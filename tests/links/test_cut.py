@@ -71,6 +71,25 @@ def test_a_long_way_loses_nothing_and_is_known_as_long(stage: Stage) -> None:
 
 
 @pytest.mark.slow
+def test_packets_that_are_lost_cost_no_message(stage: Stage) -> None:
+    berlin, paris = sites = stage.sites("berlin", "paris")
+    stage.namespaces(*sites)
+    books = Books(*sites)
+    berlin.start_link(detection="10s")
+    paris.start_link(berlin, detection="10s")
+    books.opened()
+    there = [site.namespace for site in sites if site.namespace is not None]
+    for namespace in there:
+        namespace.lose(2)
+    books.work()
+    eventually(lambda: all(each.dropped() > 9 for each in there), "packets are lost both ways")
+    books.progress()
+    books.rest()
+    books.close()
+    books.all_well()
+
+
+@pytest.mark.slow
 def test_a_cable_is_pulled_and_put_in_again_under_load(stage: Stage) -> None:
     berlin, paris, rome = sites = stage.sites("berlin", "paris", "rome")
     stage.namespaces(*sites)
