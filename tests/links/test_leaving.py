@@ -107,7 +107,7 @@ def test_what_plain_subscribers_elsewhere_get_is_given_back_for_the_group_that_h
         wants = (Wanted("subscribe", "job"), Wanted("subscribe", "job", "there"))
         paris.table.set(Table(0, (Away("reader", 1, "paris", wants),)))
         node = await berlin(bus, paris)
-        node.peers["paris"] = paris
+        node.peers._there["paris"] = paris
         for group in (None, "gone", "there"):
             await node.endpoint.subscribe("job", group=group)
         leaving = Leaving(node)
