@@ -66,6 +66,8 @@ class _Held:
         self.result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why it was refused; empty: it is confirmed."""
         self.next, self.pause = 0.0, AGAIN
+        self.settled: list[bytes] = []
+        """What is told with it, again each time that it is sent."""
 
 
 class Holding:
@@ -170,7 +172,7 @@ class Holding:
 
     def _settle_later(self, id: bytes) -> None:
         """It is confirmed: it cannot come again once it is done, and not before."""
-        self._loop.call_soon(self._settled.append, id)
+        self._loop.call_soon(lambda: self._settled.append(id))
 
     async def has(self, message: Message, group: str) -> bool:
         """Whether the site has this one from a link before this one. While it is away that is not
@@ -198,10 +200,10 @@ class Holding:
             self._settle(id, "it may not leave for that site any more")
             return
         payload = message._encoded()
-        settled, self._settled = self._settled, []
-        sure = Sure(
-            message.source, message.sent_ns, held.group, payload.flags, tuple(settled), held.asked
-        )
+        held.settled += self._settled
+        self._settled.clear()
+        settled = tuple(held.settled)
+        sure = Sure(message.source, message.sent_ns, held.group, payload.flags, settled, held.asked)
         peer.send(CONFIRMED, there, sure, b"" if held.asked else payload.data)
         self.sent += 1
         held.next = self._loop.time() + held.pause

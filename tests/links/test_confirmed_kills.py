@@ -14,6 +14,8 @@ from functools import partial
 import pytest
 
 import shmbus
+from shmbus.events import Undeliverable
+from shmbus.links.sure import HELD
 from shmbus.testing import Program, eventually
 from tests.links.stage import Site, Stage
 from tests.links.test_confirmed import Receiver, await_link
@@ -71,3 +73,35 @@ def test_nothing_is_lost_and_nothing_comes_twice(stage: Stage) -> None:
     kills.join()
     commands.await_all(sent)
     events.await_all(sent)
+
+
+@pytest.mark.slow
+def test_what_a_link_has_that_is_killed_with_its_parent_becomes_dead_letters(stage: Stage) -> None:
+    berlin, paris = stage.sites("berlin", "paris")
+    there, here = Receiver(paris), berlin.attach("here")
+    there.handle("job.do")
+    paris.join(delivery="confirmed")
+    parent = run_link(stage, berlin, paris)
+    await_link(berlin, "job.do", "handle")
+    assert paris.link is not None
+    paris.link.close()
+    child = eventually(partial(pid_of_link, berlin), "berlin has a link")
+    here.subscribe("$bus.undeliverable", payload_type=Undeliverable)
+    sent = HELD + 20  # some are held, others wait
+    for n in range(sent):
+        here.send("job.do", n)
+
+    def held() -> bool:
+        with shmbus.observe(berlin.bus) as bus:
+            found = [each for each in bus.endpoints() if each.name == "@link.paris"]
+        return [(each.held, each.untouched) for each in found] == [(HELD, sent - HELD)]
+
+    eventually(held, "the link has them")
+    parent.pause()
+    os.kill(child, signal.SIGKILL)
+    parent.kill()
+    letters = [here.receive(60) for _ in range(sent)]
+    assert sorted(m.payload.payload[-1] for m in letters if m is not None) == list(range(sent))
+    with shmbus.observe(berlin.bus) as bus:
+        assert bus.health().dead_letters == sent
+    assert not there.came
