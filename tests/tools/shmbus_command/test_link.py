@@ -9,10 +9,12 @@ from pathlib import Path
 
 import click
 import pytest
+from shmbus_command.link import pinging
 from shmbus_command.link.pinging import measured, summary
 from shmbus_command.link.status import table
 
 import shmbus
+from shmbus import errors
 from shmbus.links import LinkStatus, PeerStatus
 
 from .conftest import Ran
@@ -153,6 +155,29 @@ def test_the_status_is_a_table_of_sites() -> None:
     assert "speaks version 2 of the protocol" in oslo
     assert unreached == "  tcp/127.0.0.1:1 is not reached: connection refused"
     assert dropped == "  dropped: 3 frames that no link sends"
+
+
+def test_a_site_that_goes_meanwhile_is_pinged_on(
+    bus: shmbus.Bus, shmbus_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = errors.NoSuchSite(space="lan", site="paris", there=())
+    answers = iter((0.001, gone, 0.002))
+
+    def pinged(*_: object) -> float:
+        answer = next(answers)
+        if isinstance(answer, float):
+            return answer
+        raise answer
+
+    monkeypatch.setattr(pinging, "pinged", pinged)
+    ran = shmbus_command("ping", "paris", bus.name, "-n", "3", "--interval", "1ms")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines == [
+        "paris: 1: 1.0 ms",
+        "paris: 2: no answer",
+        "paris: 3: 2.0 ms",
+        "3 sent, 2 came back, 33% lost; min/avg/max 1.0 ms/1.5 ms/2.0 ms",
+    ]
 
 
 def test_pings_are_summed_up() -> None:

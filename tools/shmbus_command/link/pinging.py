@@ -62,7 +62,7 @@ def ping(
             while True:
                 began = time.monotonic()
                 sent += 1
-                took = _one(endpoint, site, timeout)
+                took = _one(endpoint, site, timeout, met=sent > 1)
                 if took is not None:
                     times.append(took)
                 _tell(site, sent, took, as_json)
@@ -77,12 +77,16 @@ def ping(
     context.exit(0 if times else 1)
 
 
-def _one(endpoint: Endpoint, site: str, timeout: float) -> float | None:
-    """Seconds; None: no answer came."""
+def _one(endpoint: Endpoint, site: str, timeout: float, *, met: bool) -> float | None:
+    """Seconds; None: no answer came. `met`: it was up before, and may be again."""
     try:
         return pinged(endpoint, site, timeout)
+    except errors.NoSuchSite:
+        if not met:
+            raise
     except (errors.RequestTimeout, errors.EndpointDied):
-        return None
+        pass
+    return None
 
 
 def _tell(site: str, number: int, took: float | None, as_json: bool) -> None:
