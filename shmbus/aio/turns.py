@@ -51,6 +51,7 @@ class Turns:
         looped.resume, looped.forgo = self.again, self.receivers.forgo
         looped.pause, looped.future = partial(asyncio.sleep, 0), loop.create_future
         looped.expect, looped.rearm = self.expect, self._arm
+        self._taker: Callable[[], object] | None = None
         self.runs = 0
         """How many messages can be worked on at a time though nobody waits for one."""
         self._context = contextvars.copy_context()  # of callbacks, whoever has a turn made
@@ -80,6 +81,17 @@ class Turns:
         self._loop.add_reader(self._connection.event, self._turn)
         self.again()
 
+    def watched(self) -> int:
+        """The descriptor of the event, which from now on another thread watches, and calls `work`
+        and `rest`, in the loop's place, while that sleeps."""
+        self._loop.remove_reader(self._connection.event)
+        return self._connection.event
+
+    def take_by(self, taker: Callable[[], object] | None) -> None:
+        """Have that called in each turn, which takes what no callback gets, all that waits."""
+        self._taker = taker
+        self.again()
+
     def start(self, receivers: int) -> None:
         """Take messages although nobody waits for one: so many can be worked on at a time."""
         self.runs = receivers
@@ -88,7 +100,7 @@ class Turns:
     def stop(self) -> None:
         """Take none any more: who waits for one is told that there is none."""
         self._leaving = True
-        self.runs = 0
+        self.runs, self._taker = 0, None
         self._connection.stop(at_once=True)
         self.receivers.wake_all()
         self.again()
@@ -121,24 +133,35 @@ class Turns:
             self.again()
 
     def _turn(self) -> None:
+        if not self.over:
+            try:
+                self.work()
+            finally:  # whatever a callback raised
+                self._arm()
+
+    def work(self) -> None:
+        """All that a turn does before the loop may sleep."""
         self._scheduled = False
-        if self.over:
-            return
         looped = self._looped
-        try:
-            if withdrawn := looped.look():
-                self.jobs.withdraw(withdrawn)
-            if looped.troubled or self.trouble is not None:
-                self._note_trouble()
-            self._wake_lines()
-            if (self.runs or self.receivers.iterates) and self._short is None:
-                self._take_next()
-            if looped.giving:
-                self.expect(looped.go_on())
-            self.receivers.wake()
-            _wake(self._watchers)
-        finally:  # whatever a callback raised
-            self._arm()
+        if withdrawn := looped.look():
+            self.jobs.withdraw(withdrawn)
+        if looped.troubled or self.trouble is not None:
+            self._note_trouble()
+        self._wake_lines()
+        if (self.runs or self.receivers.iterates) and self._short is None:
+            self._take_next()
+        if self._taker is not None:
+            self._taker()
+        if looped.giving:
+            self.expect(looped.go_on())
+        self.receivers.wake()
+        _wake(self._watchers)
+
+    def rest(self) -> bool:
+        """Arm the event. False: there is something to do by now."""
+        receivers = self.runs or len(self.receivers) or self._taker is not None
+        asks = self._taker is not None or self.receivers.asks
+        return not self._looped.arm(receivers if self._short is None else 0, asks)
 
     def _take_next(self) -> None:
         try:
@@ -203,8 +226,7 @@ class Turns:
             )
 
     def _arm(self) -> None:
-        receivers = (self.runs or len(self.receivers)) if self._short is None else 0
-        if not self._scheduled and self._looped.arm(receivers, self.receivers.asks):
+        if not self._scheduled and not self.rest():
             self.again()
 
     # Waiting ---------------------------------------------------------------------------------

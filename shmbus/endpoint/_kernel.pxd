@@ -403,6 +403,8 @@ cdef extern from "shmbus/endpoint/native/event.h" nogil:
 cdef extern from "shmbus/endpoint/native/spin.h" nogil:
     bint ep_spin_reply(ep_endpoint *, uint64_t, flag *)
     void ep_note_slept(ep_endpoint *, bint, uint64_t)
+    bint ep_linger(ep_endpoint *, uint64_t, flag *)
+    void ep_note_lingered(ep_endpoint *, bint, uint64_t)
 
 cdef extern from "shmbus/endpoint/native/watcher.h" nogil:
     void ep_wake_watcher()

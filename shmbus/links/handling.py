@@ -13,7 +13,6 @@ from shmbus.endpoint._kernel import Encoded, Job, Message
 from shmbus.errors import BusError
 from shmbus.shared._kernel import monotonic_ns
 
-from .awake import Awake
 from .commands import Commands, send_there
 from .exchanges import read_asked
 from .gathering import gather_there
@@ -37,10 +36,9 @@ class Handling:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self._awake = Awake(self._loop, node.endpoint._inner._seat.settings.spin_ns)
         self._asking = Asking(self._able, self._loop)
         self._serving = Serving(
-            node.endpoint, self._loop, node.config.detection, self._awake.handled
+            node.endpoint, self._loop, node.config.detection, lambda: node.asked()
         )
         self._jobs = node.endpoint._turns.jobs
         self._handled: dict[str, Subscription] = {}
@@ -67,7 +65,7 @@ class Handling:
         message = job.message
         if job.is_request and not message._streams and not message._directed:
             self._asking.ask_without_task(job, self._jobs)
-            self._awake.handled()
+            self._node.asked()
         else:
             self._jobs.begin(job)
 
@@ -94,11 +92,11 @@ class Handling:
 
     def _take_request(self, peer: Peer, type: str, body: msgspec.Raw, payload: bytes) -> None:
         self._serving.take(peer, type, read_asked(body), payload)
-        self._awake.handled()
+        self._node.asked()
 
     def _take_reply(self, peer: Peer, _: str, body: msgspec.Raw, payload: bytes) -> None:
         self._asking.come(peer, body, payload)
-        self._awake.handled()
+        self._node.asked()
 
     def _gone(self, peer: Peer, reason: str) -> None:
         self._asking.gone(peer, reason)

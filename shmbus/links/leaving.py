@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmbus.endpoint._kernel import LoopIteration, Message, entry_of
+from shmbus.endpoint._kernel import Message, entry_of
 from shmbus.errors import Disconnected
 from shmbus.shared.frames import Bytes
 from shmbus.shared.layout import RecordFlag
@@ -107,11 +108,13 @@ class Leaving:
         """And where these go,"""
         self._vanished: tuple[str, ...] = ()
         """and those of their groups that no other site has a member of."""
-        self._pumping: asyncio.Task[None] | None = None
+        self._turns = node.endpoint._turns
+        self._pausing: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Take from the bus."""
-        self._pumping = asyncio.get_running_loop().create_task(self._pump())
+        self._iteration = self._node.endpoint.__aiter__()
+        self._turns.take_by(self._take)
 
     def forget(self) -> None:
         """Somebody wants something else now."""
@@ -127,38 +130,43 @@ class Leaving:
 
     def close(self) -> None:
         """Take nothing more."""
-        if self._pumping is not None:
-            self._pumping.cancel()
+        self._turns.take_by(None)
+        if self._pausing is not None:
+            self._pausing.cancel()
         self.flush()
 
-    async def _pump(self) -> None:
-        iteration = self._node.endpoint.__aiter__()
-        while True:
-            try:
-                await self._pass_on(iteration)
-            except StopAsyncIteration:
-                return
-            except Disconnected as why:
-                self._node.end(why)
-                return
-            except Exception as why:  # such as a large payload that there is no memory to look at
-                log.error("link %s: an event cannot be passed on: %r", self._node.config.site, why)
-                await asyncio.sleep(AGAIN)
-
-    async def _pass_on(self, iteration: LoopIteration) -> NoReturn:
-        looped = self._node.endpoint._looped
-        while True:
+    def _take(self) -> None:
+        """In a turn of the endpoint's: all that waits."""
+        looped, iteration = self._node.endpoint._looped, self._iteration
+        try:
             while (message := iteration.take()) is not None:
                 self._add(message, *looped.take_run(message))
-            others = looped.paused
+        except Disconnected as why:
+            self._turns.take_by(None)
+            self._node.end(why)
+            return
+        except Exception as why:  # such as a large payload that there is no memory to look at
+            log.error("link %s: an event cannot be passed on: %r", self._node.config.site, why)
             self.flush()
-            for peer in [p for p in self._gathered if p.channel.full]:
-                await peer.channel.space()
-            if others:
-                await asyncio.sleep(0)
-                continue
-            message = await iteration.__anext__()
-            self._add(message, *looped.take_run(message))
+            self._pause(asyncio.sleep(AGAIN))
+            return
+        self.flush()
+        for peer in self._gathered:
+            if peer.channel.full:
+                self._pause(peer.channel.space())
+                return
+        if looped.paused:
+            self._turns.again()
+
+    def _pause(self, until: Coroutine[Any, Any, None]) -> None:
+        """Take nothing for so long."""
+
+        async def pause() -> None:
+            await until
+            self._turns.take_by(self._take)
+
+        self._turns.take_by(None)
+        self._pausing = asyncio.get_running_loop().create_task(pause())
 
     def _add(self, message: Message, payloads: Bytes, table: bytes) -> None:
         bits, groups = message._passing()

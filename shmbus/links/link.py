@@ -25,10 +25,12 @@ from .ends import Ends
 from .events import Events
 from .handling import Handling
 from .keeper import Tell
+from .loop import SharedLoop
 from .node import Node
 from .notes import Notes
 from .pings import ping_peers
 from .status import LinkStatus, status_of
+from .watch import Watch
 from .wire import new_run
 
 log = logging.getLogger("shmbus")
@@ -127,8 +129,9 @@ class Link:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=_loops()) as runner:
-                runner.run(self._serve())
+            loop = SharedLoop()
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(self._serve(loop))
         except BaseException as why:
             self._reason = why
             if not self._ready.done():
@@ -136,10 +139,10 @@ class Link:
             else:
                 log.error("link %s has ended: %s", self.config.site, why)
 
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    async def _serve(self, loop: SharedLoop) -> None:
+        self._loop = loop
         node = Node(self._bus, self.config, new_run(), self._keep, self._former)
-        opening = asyncio.ensure_future(_open(node))
+        opening = asyncio.ensure_future(_open(node, loop))
         stopped = asyncio.ensure_future(self._stop.wait())
         waiting: list[asyncio.Future[Any]] = [stopped, node.ended]
         try:
@@ -184,18 +187,12 @@ class Link:
         return LinkClosed(site=self.config.site, reason=reason)
 
 
-def _loops() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes its loop: uvloop's takes less time for each frame, where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-async def _open(node: Node) -> None:
+async def _open(node: Node, loop: SharedLoop) -> None:
     """Join the space with all that a link does."""
     await node.attach()
+    watch = Watch(node.endpoint, loop)
+    node.asked = watch.expect
+    node.on_close.append(watch.close)
     notes = Notes(node)
     ping_peers(node)
     Ends(node)

@@ -59,6 +59,8 @@ class Node:
         """Called before the link leaves its bus."""
         self.unconfirmed: Callable[[str], int] = lambda site: 0
         """How many messages for a site are held until that has confirmed them."""
+        self.asked: Callable[[], object] = _nothing
+        """Called when a part of a request has been handled: more may come soon."""
         self.ping_peer: Callable[[Peer], Awaitable[float | None]]
         """Seconds to it and back; None: it has gone."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -107,3 +109,7 @@ class Node:
         await self.space.close()
         if self._attached:
             await self.endpoint.close()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

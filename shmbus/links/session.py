@@ -23,6 +23,7 @@ from shmbus.shared import threads
 from shmbus.shared.frames import Bytes
 
 from .config import LinkConfig
+from .loop import SharedLoop
 from .reach import certificates
 from .transport import settings, use_one_thread
 
@@ -56,7 +57,8 @@ class Session:
         on_signs: Callable[[list[Sign]], None],
     ) -> None:
         self._config, self._bus = config, bus
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
+        self._shared = loop if isinstance(loop, SharedLoop) else None
         self._on_frames, self._on_signs = on_frames, on_signs
         self._frames: deque[Frame] = deque()
         self._signs: deque[Sign] = deque()
@@ -200,7 +202,14 @@ class Session:
                 return
             self._waiting += size
         self._frames.append((str(sample.key_expr), head, payload))
-        self._wake()
+        shared = self._shared
+        if self._awake or shared is None or not shared.try_turn():
+            self._wake()
+            return
+        try:
+            self._take()
+        finally:
+            shared.end_turn()
 
     def _signed(self, sample: zenoh.Sample) -> None:
         there = sample.kind == self._zenoh.SampleKind.PUT

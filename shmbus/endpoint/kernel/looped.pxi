@@ -244,6 +244,8 @@ cdef class Looped:
     cdef int _taken              # since others in the loop had a turn
     cdef uint64_t _since         # when a reply was last waited for, and did not come soon; 0: not since the last turn
     cdef bint _spun              # and whether it was spun for
+    cdef uint64_t _lingers       # of the thread that sleeps at the event: since when; 0: it does not
+    cdef bint _lingered          # and whether it had spun
     cdef readonly object queue   # deque of Job: messages without a callback for which nobody waited
     cdef readonly uint64_t ended # how many jobs have
     cdef public object resume    # Python: the loop is to look again
@@ -708,6 +710,23 @@ cdef class Looped:
         else:
             self._since, self._spun = now, spun
         return reply._outcome != PENDING
+
+    def linger(self):
+        """By a thread that is about to sleep at the event, and has a turn when something is there: spin first, where
+        that has lately paid. Whether something has come. Needs no lock, and lets other threads run."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t now = rb_now()
+        cdef flag spun = 0
+        cdef bint came
+        with nogil:
+            came = ep_linger(e, now, &spun)
+        self._lingered, self._lingers = spun, 0 if came else now
+        return came
+
+    def slept(self):
+        """That thread has slept there, and been woken."""
+        if self._lingers:
+            ep_note_lingered(self._connection.e, self._lingered, self._lingers)
 
     def table_full(self, str type, timeout):
         """The error of a request for which there was no entry in the table for so long; None where there is one."""

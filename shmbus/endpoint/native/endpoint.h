@@ -27,6 +27,7 @@ struct ep_stream;
 struct ep_waiter;
 
 #define EP_CANCELS 1024u /* of the requests that were withdrawn after they came here, so many are remembered */
+#define EP_LINGER 10u    /* times the longest spin of the bell: who waits at the event for others spins for so long */
 #define EP_OUTFLOWS 64u  /* buckets of a table */
 
 struct ep_let_go { /* messages let go and not done: one lies at `from`, or did, the others behind it */
@@ -113,6 +114,7 @@ struct ep_endpoint {
     struct ep_waiter *first;            /* all who wait, the leader among them, in the order in which they came */
     uint32_t inside;                    /* how many those are */
     struct rb_bell bell;                /* the leader's */
+    struct rb_bell lingering;           /* how spinning does of who waits at the event for others (spin.h) */
     struct rb_poster self;              /* wakes the leader */
     sem_t no_bell;                      /* takes the place of both bells once it is vacated */
 

@@ -111,6 +111,8 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
         e->free[e->free_count++] = (uint16_t)i;
     RB_FAIL("attach.opened");
     rb_bell_open(&e->bell, &up->bell, own, spin_ns);
+    e->lingering = e->bell;
+    e->lingering.spin_ns *= EP_LINGER;
     return true;
 }
 

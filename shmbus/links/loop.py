@@ -1,0 +1,113 @@
+"""The event loop of a link, whose place other threads take while it sleeps: `SharedLoop`.
+
+What belongs to a link belongs to its loop, and needs no lock but one: that of the turn. The loop
+has the turn but while it sleeps, and then another thread may have it: the one that waits for the
+bus, and the one in which zenoh calls. Each does at once what has come to it, as if it were the
+loop, so that no thread is woken only to hand over to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+from asyncio.events import _set_running_loop
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
+from typing import TypeVarTuple, Unpack
+
+_Ts = TypeVarTuple("_Ts")
+
+
+class _Selector(selectors.DefaultSelector):
+    """Sleeps without the turn."""
+
+    def __init__(self, turn: threading.Lock) -> None:
+        super().__init__()
+        self._turn = turn
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0:
+            return super().select(timeout)
+        self._turn.release()
+        try:
+            return super().select(timeout)
+        finally:
+            self._turn.acquire()
+
+
+class SharedLoop(asyncio.SelectorEventLoop):
+    """One loop. It has no debug mode, since more than one thread calls it."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._wanted = False
+        """Somebody waits for the turn: who can do without it leaves it to him."""
+        self._lent = False
+        """Another thread has it."""
+        self._stirred = False
+        """That has scheduled something."""
+        super().__init__(_Selector(self._turn))
+        self.set_debug(False)
+
+    def run_forever(self) -> None:
+        """As any loop does, with the turn."""
+        with self._turn:
+            super().run_forever()
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """In its own thread, after what is scheduled."""
+        self._stirred = self._lent
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """In its own thread, then."""
+        self._stirred = self._lent
+        return super().call_at(when, callback, *args, context=context)
+
+    def take_turn(self) -> bool:
+        """By another thread: wait for the turn, and have it until `end_turn`. What that thread
+        calls finds this loop running. False: it does not run any more."""
+        self._wanted = True
+        self._turn.acquire()
+        self._wanted = False
+        return self._begin_turn()
+
+    def try_turn(self) -> bool:
+        """Likewise, where nobody has it, nor waits for it."""
+        if self._wanted or not self._turn.acquire(blocking=False):
+            return False
+        return self._begin_turn()
+
+    def _begin_turn(self) -> bool:
+        if not self.is_running():
+            self._turn.release()
+            return False
+        self._lent, self._stirred = True, False
+        _set_running_loop(self)
+        return True
+
+    def end_turn(self) -> None:
+        """The loop goes on, with what has been scheduled."""
+        _set_running_loop(None)
+        stirred, self._lent = self._stirred, False
+        self._turn.release()
+        if stirred:
+            with suppress(RuntimeError):  # it has been closed since
+                self.call_soon_threadsafe(_nothing)
+
+
+def _nothing() -> None:
+    """Wakes the loop."""

@@ -1,0 +1,70 @@
+"""The thread that waits for the bus in the place of a link's loop: `Watch`."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from shmbus.aio.endpoint import Endpoint
+from shmbus.endpoint import background
+
+from .loop import SharedLoop
+
+
+class Watch:
+    """That of one link. It has a turn whenever something has come, and before it sleeps it spins,
+    while requests that follow each other closely are passed on."""
+
+    def __init__(self, endpoint: Endpoint, loop: SharedLoop) -> None:
+        self._turns, self._looped, self._loop = endpoint._turns, endpoint._looped, loop
+        self._ends = os.eventfd(0, os.EFD_CLOEXEC)
+        self._over = False
+        self._expects = False
+        self._event = self._turns.watched()
+        thread = background.thread_of(endpoint.name, "bus", self._run)
+        background.start(thread, endpoint.name, "bus")
+
+    def expect(self) -> None:
+        """A part of a request has been handled: the next may come soon."""
+        self._expects = True
+
+    def close(self) -> None:
+        """End it: from now on the loop waits for the bus."""
+        os.eventfd_write(self._ends, 1)
+        self._over = True
+        self._turns.begin()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._event, select.POLLIN)
+        poll.register(self._ends, select.POLLIN)
+        while not self._over and self._work():
+            spins, self._expects = self._expects, False
+            if spins and self._looped.linger():
+                continue
+            if self._rest():
+                poll.poll()
+                if spins:
+                    self._looped.slept()
+        os.close(self._ends)
+
+    def _work(self) -> bool:
+        loop = self._loop
+        if not loop.take_turn():
+            return False
+        try:
+            self._turns.work()
+        except Exception as why:  # as the loop does with what a callback raises
+            loop.call_exception_handler({"message": "a turn has failed", "exception": why})
+        finally:
+            loop.end_turn()
+        return True
+
+    def _rest(self) -> bool:
+        loop = self._loop
+        if not loop.take_turn():
+            return True
+        try:
+            return self._turns.rest()
+        finally:
+            loop.end_turn()
