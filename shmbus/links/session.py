@@ -1,7 +1,7 @@
 """The session with zenoh: what carries between machines.
 
-zenoh calls in threads of its own. They put down here what comes, wake the link's loop once for all
-of it, and touch nothing else of the link's. All that a frame leads to is the loop's.
+zenoh calls in threads of its own. Where the link's loop sleeps, they take its place and see to what
+has come; else they put it down here, and wake the loop once for all of it.
 """
 
 from __future__ import annotations
