@@ -17,6 +17,7 @@ from shmbus.settings import MIB
 from shmbus.shared import names, patterns
 
 from .access import Access
+from .arrivals import EVERY
 from .rules import Rename, Rules
 
 _WITH_SITE = MAX_NAME - len("@.") - MAX_SITE
@@ -105,7 +106,8 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     buffer: int = 16 * MIB
     """Bytes that may wait for each site."""
     window: int = MIB
-    """Bytes that may be on their way to each site."""
+    """Bytes that may be on their way to each site: at least 128 KiB, since 64 KiB that have come
+    are acknowledged together."""
     mode: Literal["peer", "client", "router"] = "peer"
     """What this link is among zenoh's nodes: a peer connects to others directly, a client to one
     router or peer, which carries for it."""
@@ -164,7 +166,7 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise _wrong("auth.users", None, "it does not say who may connect", remedy)
         _within("detection", self.detection, 0.1, 3600.0, "seconds, as 2s or 500ms")
         _within("buffer", self.buffer, 64 << 10, 1 << 40, "bytes, as 16MiB")
-        _within("window", self.window, 16 << 10, 1 << 32, "bytes, as 1MiB")
+        _within("window", self.window, 2 * EVERY, 1 << 32, "bytes, as 1MiB")
         for key, endpoints in (("listen", self.listen), ("connect", self.connect)):
             for endpoint in endpoints:
                 self._endpoint(key, endpoint)

@@ -20,7 +20,7 @@ export = ["xi.>"]
 import = ["sensor.*.>"]
 detection = "500ms"
 buffer = "2MiB"
-window = 65536
+window = 262144
 [[rename]]
 local = "sensor"
 space = "berlin.sensor"
@@ -36,7 +36,7 @@ def test_a_file_says_what_keywords_do(tmp_path: Path) -> None:
     path.write_text(FILE)
     config = LinkConfig.read(path)
     assert (config.site, config.space, config.detection) == ("berlin", "lan", 0.5)
-    assert (config.buffer, config.window) == (2 << 20, 65536)
+    assert (config.buffer, config.window) == (2 << 20, 262144)
     assert [*config.confirmed] == ["order.>"]
     assert config.towards("rome").outward("xi.edit") == "xi.edit"
     assert config.towards("paris").outward("xi.edit") is None
@@ -55,6 +55,11 @@ def test_a_file_says_what_keywords_do(tmp_path: Path) -> None:
         ("detection", {"detection": 0}, "2s or 500ms"),
         ("buffer", {"buffer": "16 megabytes"}, "16mib"),
         ("window", {"window": 1}, "as 1MiB"),
+        (
+            "window",
+            {"window": "64KiB"},
+            "as 1MiB",
+        ),
         ("groups", {"groups": "global"}, '"span" or "local"'),
         ("congestion", {"congestion": "drop"}, '"drop_newest" or "drop_oldest" or "block"'),
         ("mode", {"mode": "server"}, '"peer" or "client" or "router"'),
