@@ -77,36 +77,34 @@ class SharedLoop(asyncio.SelectorEventLoop):
         self._stirred = self._lent
         return super().call_at(when, callback, *args, context=context)
 
-    def take_turn(self) -> bool:
-        """By another thread: wait for the turn, and have it until `end_turn`. What that thread
-        calls finds this loop running. False: it does not run any more."""
-        self._wanted = True
-        self._turn.acquire()
-        self._wanted = False
-        return self._begin_turn()
-
-    def try_turn(self) -> bool:
-        """Likewise, where nobody has it, nor waits for it."""
-        if self._wanted or not self._turn.acquire(blocking=False):
+    def in_its_place(self, function: Callable[[], object], *, wait: bool = False) -> bool:
+        """By another thread: call it, which finds this loop running; what it raises is logged, as
+        it is of the loop's callbacks. Whether it was called: not where another thread has the turn,
+        or waits for it, unless this one is to `wait`, too; nor where the loop runs no more."""
+        if wait:
+            self._wanted = True
+            self._turn.acquire()
+            self._wanted = False
+        elif self._wanted or not self._turn.acquire(blocking=False):
             return False
-        return self._begin_turn()
-
-    def _begin_turn(self) -> bool:
         if not self.is_running():
             self._turn.release()
             return False
         self._lent, self._stirred = True, False
         _set_running_loop(self)
+        try:
+            function()
+        except Exception as why:
+            message = f"{function!r} has failed in the loop's place"
+            self.call_exception_handler({"message": message, "exception": why})
+        finally:
+            _set_running_loop(None)
+            stirred, self._lent = self._stirred, False
+            self._turn.release()
+            if stirred:
+                with suppress(RuntimeError):  # it has been closed since
+                    self.call_soon_threadsafe(_nothing)
         return True
-
-    def end_turn(self) -> None:
-        """The loop goes on, with what has been scheduled."""
-        _set_running_loop(None)
-        stirred, self._lent = self._stirred, False
-        self._turn.release()
-        if stirred:
-            with suppress(RuntimeError):  # it has been closed since
-                self.call_soon_threadsafe(_nothing)
 
 
 def _nothing() -> None:

@@ -203,13 +203,8 @@ class Session:
             self._waiting += size
         self._frames.append((str(sample.key_expr), head, payload))
         shared = self._shared
-        if self._awake or shared is None or not shared.try_turn():
+        if self._awake or shared is None or not shared.in_its_place(self._take):
             self._wake()
-            return
-        try:
-            self._take()
-        finally:
-            shared.end_turn()
 
     def _signed(self, sample: zenoh.Sample) -> None:
         there = sample.kind == self._zenoh.SampleKind.PUT

@@ -19,7 +19,7 @@ class Watch:
         self._turns, self._looped, self._loop = endpoint._turns, endpoint._looped, loop
         self._ends = os.eventfd(0, os.EFD_CLOEXEC)
         self._over = False
-        self._expects = False
+        self._expects = self._rests = False
         self._event = self._turns.watched()
         thread = background.thread_of(endpoint.name, "bus", self._run)
         background.start(thread, endpoint.name, "bus")
@@ -38,33 +38,18 @@ class Watch:
         poll = select.poll()
         poll.register(self._event, select.POLLIN)
         poll.register(self._ends, select.POLLIN)
-        while not self._over and self._work():
+        loop = self._loop
+        while not self._over and loop.in_its_place(self._turns.work, wait=True):
             spins, self._expects = self._expects, False
             if spins and self._looped.linger():
                 continue
-            if self._rest():
+            self._rests = True
+            loop.in_its_place(self._rest, wait=True)
+            if self._rests:
                 poll.poll()
                 if spins:
                     self._looped.slept()
         os.close(self._ends)
 
-    def _work(self) -> bool:
-        loop = self._loop
-        if not loop.take_turn():
-            return False
-        try:
-            self._turns.work()
-        except Exception as why:  # as the loop does with what a callback raises
-            loop.call_exception_handler({"message": "a turn has failed", "exception": why})
-        finally:
-            loop.end_turn()
-        return True
-
-    def _rest(self) -> bool:
-        loop = self._loop
-        if not loop.take_turn():
-            return True
-        try:
-            return self._turns.rest()
-        finally:
-            loop.end_turn()
+    def _rest(self) -> None:
+        self._rests = self._turns.rest()

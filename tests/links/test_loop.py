@@ -38,29 +38,28 @@ def loop() -> Iterator[SharedLoop]:
 
 
 @pytest.mark.smoke
-def test_what_another_thread_schedules_in_its_turn_is_done(loop: SharedLoop) -> None:
+def test_what_another_thread_schedules_in_its_place_is_done(loop: SharedLoop) -> None:
     soon, later, task = threading.Event(), threading.Event(), threading.Event()
 
     async def work() -> None:
         await asyncio.sleep(0)
         task.set()
 
-    assert loop.take_turn()
-    try:
+    def schedule() -> None:
         assert asyncio.get_running_loop() is loop
         loop.call_soon(soon.set)
         loop.call_later(0.001, later.set)
-        working = loop.create_task(work())
-    finally:
-        loop.end_turn()
+        working.append(loop.create_task(work()))
+
+    working: list[asyncio.Task[None]] = []
+    assert loop.in_its_place(schedule, wait=True)
     for done in (soon, later, task):
         assert done.wait(LONG)
-    assert working.get_loop() is loop
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
 
 
-def test_while_the_loop_works_nobody_else_has_a_turn(loop: SharedLoop) -> None:
+def test_while_the_loop_works_nobody_takes_its_place(loop: SharedLoop) -> None:
     at_work, go_on = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -69,45 +68,48 @@ def test_while_the_loop_works_nobody_else_has_a_turn(loop: SharedLoop) -> None:
 
     loop.call_soon_threadsafe(work)
     assert at_work.wait(LONG)
-    assert not loop.try_turn()
+    assert not loop.in_its_place(pytest.fail)
     threading.Timer(0.01, go_on.set).start()
-    assert loop.take_turn()
-    assert go_on.is_set()
-    loop.end_turn()
+    seen: list[bool] = []
+    assert loop.in_its_place(lambda: seen.append(go_on.is_set()), wait=True)
+    assert seen == [True]
 
 
-def test_while_another_thread_has_its_turn_the_loop_does_nothing(loop: SharedLoop) -> None:
+def test_while_another_thread_is_in_its_place_the_loop_does_nothing(loop: SharedLoop) -> None:
     done = threading.Event()
-    assert loop.take_turn()
-    loop.call_soon_threadsafe(done.set)
-    assert not done.wait(0.02)
-    loop.end_turn()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(done.set)
+        assert not done.wait(0.02)
+        assert not loop.in_its_place(pytest.fail)
+
+    assert loop.in_its_place(work, wait=True)
+    assert done.wait(LONG)
+    eventually(lambda: loop.in_its_place(lambda: None))
+
+
+def test_what_fails_in_its_place_is_logged_and_the_loop_goes_on(
+    loop: SharedLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("a mistake")
+
+    assert loop.in_its_place(fail, wait=True)
+    assert "a mistake" in caplog.text
+    done = threading.Event()
+    assert loop.in_its_place(lambda: loop.call_soon(done.set), wait=True)
     assert done.wait(LONG)
 
 
-def test_who_tries_has_the_turn_once_nobody_else_has(loop: SharedLoop) -> None:
-    assert loop.take_turn()
-    assert not loop.try_turn()
-    loop.end_turn()
-
-    def tried() -> bool:
-        had = loop.try_turn()
-        if had:
-            loop.end_turn()
-        return had
-
-    eventually(tried)
-
-
-def test_a_loop_that_has_ended_gives_no_turn() -> None:
+def test_nobody_takes_the_place_of_a_loop_that_has_ended() -> None:
     loop = SharedLoop()
     loop.run_until_complete(asyncio.sleep(0))
-    assert not loop.take_turn()
-    assert not loop.try_turn()
+    assert not loop.in_its_place(pytest.fail)
+    assert not loop.in_its_place(pytest.fail, wait=True)
     loop.close()
 
 
-def test_many_threads_never_have_it_at_once(loop: SharedLoop) -> None:
+def test_many_threads_are_never_in_its_place_at_once(loop: SharedLoop) -> None:
     inside, most, turns = 0, 0, 0
 
     def turn() -> None:
@@ -121,9 +123,8 @@ def test_many_threads_never_have_it_at_once(loop: SharedLoop) -> None:
         for number in range(300):
             if number % 3 == 0:
                 loop.call_soon_threadsafe(turn)
-            elif loop.take_turn() if number % 3 == 1 else loop.try_turn():
-                turn()
-                loop.end_turn()
+            else:
+                loop.in_its_place(turn, wait=number % 3 == 1)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
