@@ -41,7 +41,6 @@ def attach(
     own. Messages that wait for who iterates over a subscription count as well. While there are so
     many, no more are taken: those wait where other endpoints may have them.
     """
-    check_count("concurrency", concurrency)
     make = partial(
         attach_here,
         bus,
@@ -53,7 +52,7 @@ def attach(
         decode=decode,
         reconnect=reconnect,
     )
-    return Attaching(lambda: _in_loop(make(), timeout), name or "new", concurrency)
+    return _attach_any(make, name or "new", timeout, concurrency)
 
 
 def attach_as(
@@ -70,7 +69,15 @@ def attach_as(
     make = partial(
         attach_link_here, name, bus, timeout=timeout, settings=settings, reconnect=reconnect
     )
-    return Attaching(lambda: _in_loop(make(), timeout), name, concurrency)
+    return _attach_any(make, name, timeout, concurrency)
+
+
+def _attach_any(
+    make: Callable[[], synchronous.Endpoint], label: str, timeout: float | None, concurrency: int
+) -> Attaching:
+    """What both do."""
+    check_count("concurrency", concurrency)
+    return Attaching(lambda: _in_loop(make(), timeout), label, concurrency)
 
 
 def _in_loop(made: synchronous.Endpoint, timeout: float | None) -> synchronous.Endpoint:

@@ -63,7 +63,6 @@ from .turns import Turns
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from shmbus.endpoint._kernel import Job
     from shmbus.views.observe import BusView
 
 log = logging.getLogger("shmbus")
@@ -118,12 +117,6 @@ class Endpoint:
     def name(self) -> str:
         """The only one of that name on the bus."""
         return self._inner.name
-
-    def _note(self, key: str, text: bytes | None) -> None:
-        """Have observers read this of it, in place of what was noted under that key before; None:
-        nothing any more."""
-        self._here()
-        self._inner._note(key, text)
 
     @property
     def reconnect(self) -> bool:
@@ -439,30 +432,6 @@ class Endpoint:
             gate=self._gates.of_callback(function, concurrency),
         )
         return function
-
-    async def _handle(
-        self,
-        pattern: str,
-        function: Callback,
-        *,
-        redeliver: bool = False,
-        begin: Callable[[Job], object] | None = None,
-    ) -> Subscription:
-        """Like `handle`, until the subscription is closed, and without holding the loop up.
-        `function`: a plain one may be given, too; it returns a coroutine, or an asynchronous
-        generator, as each message wants. `begin`: called in a turn, for each message; it may leave
-        the job to `Jobs.begin`, or do it without a task (`Jobs.begin_without_task`)."""
-        self._here()
-        gate = self._gates.of_jobs(None, begin)
-        inner = await in_thread(
-            self.name,
-            "handling",
-            lambda: self._inner._subscribing.handle(
-                pattern, function, payload_type=None, redeliver=redeliver, limit=None, gate=gate
-            ),
-            undo=Synchronous.close,
-        )
-        return Subscription(inner, self._apart)
 
     # Services --------------------------------------------------------------------------------
 

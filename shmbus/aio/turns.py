@@ -81,7 +81,7 @@ class Turns:
         self._loop.add_reader(self._connection.event, self._turn)
         self.again()
 
-    def watched(self) -> int:
+    def watch_elsewhere(self) -> int:
         """The descriptor of the event, which from now on another thread watches, and calls `work`
         and `rest`, in the loop's place, while that sleeps."""
         self._loop.remove_reader(self._connection.event)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from shmbus.aio.line import NO_LINE
-from shmbus.aio.posting import EVENT
 from shmbus.errors import BusError
 from shmbus.events import LinkDown, LinkUp
 
@@ -54,6 +52,6 @@ class Announcing:
 
     def _publish(self, type: str, event: LinkUp) -> None:
         try:
-            self._node.endpoint._looped.post(EVENT, 0, type, event, NO_LINE)
+            self._node.relay.announce(type, event)
         except BusError as why:
             log.debug("link %s: %s", self._node.config.site, why)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shmbus.aio.line import NO_LINE
-from shmbus.aio.posting import EVENT
 from shmbus.aio.threads import in_thread
 from shmbus.endpoint._kernel import Encoded, Origin, entry_in, events_in, ways
 from shmbus.errors import BusError, Disconnected
@@ -132,10 +131,10 @@ class Coming:
 
     def _publish(self, came: _Came) -> bool:
         """As much of it as there is space for. False: some is left."""
-        looped, run = self._node.endpoint._looped, came.run
+        relay, run = self._node.relay, came.run
         while not came.done:
             try:
-                came.line = looped.post_run(
+                came.line = relay.post_run(
                     came.type,
                     came.origin,
                     came.flags,
@@ -146,11 +145,11 @@ class Coming:
                     came.number,
                 )
             except BusError as why:
-                came.number = looped.run_at
+                came.number = relay.run_at
                 self._refuse(came, why)
                 came.skip()
                 continue
-            came.number = looped.run_at
+            came.number = relay.run_at
             if came.line != NO_LINE:
                 return False
             came.number, came.target = 0, came.target + 1
@@ -181,10 +180,9 @@ class Coming:
 
     async def _publish_next(self, came: _Came) -> None:
         """The one that found no space."""
-        posting = self._node.endpoint._posting
         flags = came.flags & ~wire.FORMAT_BITS
         try:
-            await posting.in_line(came.line, EVENT, flags, came.type, came.left(), None)
+            await self._node.relay.publish_in_line(came.line, flags, came.type, came.left())
             came.told()
         except BusError as why:
             self._refuse(came, why)

@@ -40,7 +40,7 @@ class Handling:
         self._serving = Serving(
             node.endpoint, self._loop, node.config.detection, lambda: node.asked()
         )
-        self._jobs = node.endpoint._turns.jobs
+        self._jobs = node.relay.jobs
         self._handled: dict[str, Subscription] = {}
         self._following: asyncio.Task[None] | None = None
         self._behind = False
@@ -121,7 +121,7 @@ class Handling:
                 for pattern in self._handled.keys() - wanted:
                     await self._handled.pop(pattern).close()
                 for pattern in wanted - self._handled.keys():
-                    self._handled[pattern] = await self._node.endpoint._handle(
+                    self._handled[pattern] = await self._node.relay.handle(
                         pattern, self._do, begin=self._begin
                     )
             except BusError as why:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shmbus.aio.attach import attach_as
+from shmbus.aio.relay import Relay
 from shmbus.aio.threads import in_thread
 from shmbus.errors import BusError
 from shmbus.limits import MAX_NAME
@@ -140,7 +141,7 @@ class Holding:
 
     async def _begin(self, endpoint: Endpoint, kept: Kept) -> Subscription:
         if kept.group is None:
-            return await endpoint._handle(kept.pattern, self._handle, redeliver=True)
+            return await Relay(endpoint).handle(kept.pattern, self._handle, redeliver=True)
         hold = partial(self._hold, kept.of)
         return await endpoint.subscribe(kept.pattern, hold, group=kept.group)
 
@@ -264,7 +265,7 @@ class Holding:
         if self._changing is not None:
             self._changing.cancel()
         if self._endpoint is not None:
-            await self._endpoint._ending.close(0.0)  # nothing held is confirmed any more
+            await Relay(self._endpoint).leave()  # nothing held is confirmed any more
 
 
 def _end(held: _Held | None, refused: str) -> None:

@@ -108,13 +108,13 @@ class Leaving:
         """And where these go,"""
         self._vanished: tuple[str, ...] = ()
         """and those of their groups that no other site has a member of."""
-        self._turns = node.endpoint._turns
+        self._relay = node.relay
         self._pausing: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Take from the bus."""
         self._iteration = self._node.endpoint.__aiter__()
-        self._turns.take_by(self._take)
+        self._relay.take_by(self._take)
 
     def forget(self) -> None:
         """Somebody wants something else now."""
@@ -130,19 +130,19 @@ class Leaving:
 
     def close(self) -> None:
         """Take nothing more."""
-        self._turns.take_by(None)
+        self._relay.take_by(None)
         if self._pausing is not None:
             self._pausing.cancel()
         self.flush()
 
     def _take(self) -> None:
         """In a turn of the endpoint's: all that waits."""
-        looped, iteration = self._node.endpoint._looped, self._iteration
+        relay, iteration = self._relay, self._iteration
         try:
             while (message := iteration.take()) is not None:
-                self._add(message, *looped.take_run(message))
+                self._add(message, *relay.take_run(message))
         except Disconnected as why:
-            self._turns.take_by(None)
+            self._relay.take_by(None)
             self._node.end(why)
             return
         except Exception as why:  # such as a large payload that there is no memory to look at
@@ -155,17 +155,17 @@ class Leaving:
             if peer.channel.full:
                 self._pause(peer.channel.space())
                 return
-        if looped.paused:
-            self._turns.again()
+        if relay.paused:
+            relay.again()
 
     def _pause(self, until: Coroutine[Any, Any, None]) -> None:
         """Take nothing for so long."""
 
         async def pause() -> None:
             await until
-            self._turns.take_by(self._take)
+            self._relay.take_by(self._take)
 
-        self._turns.take_by(None)
+        self._relay.take_by(None)
         self._pausing = asyncio.get_running_loop().create_task(pause())
 
     def _add(self, message: Message, payloads: Bytes, table: bytes) -> None:

@@ -190,7 +190,7 @@ class Link:
 async def _open(node: Node, loop: SharedLoop) -> None:
     """Join the space with all that a link does."""
     await node.attach()
-    watch = Watch(node.endpoint, loop)
+    watch = Watch(node.relay, loop)
     node.asked = watch.expect
     node.on_close.append(watch.close)
     notes = Notes(node)

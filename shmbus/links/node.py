@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from shmbus.aio.attach import attach_as
 from shmbus.aio.endpoint import Endpoint
+from shmbus.aio.relay import Relay
 from shmbus.errors import BusError
 
 from .config import LinkConfig
@@ -73,6 +74,7 @@ class Node:
             f"@{self.config.name}", self._bus, reconnect="always", concurrency=CONCURRENCY
         )
         self._attached = True
+        self.relay = Relay(self.endpoint)
         self.bus = self.endpoint.bus.name
         await self.looking.begin(self.endpoint)
 

@@ -62,10 +62,10 @@ class Notes:
         try:
             for note in notes:
                 if self._written.get(note.key) != note:
-                    self._node.endpoint._note(note.key, encode(note))
+                    self._node.relay.note(note.key, encode(note))
                     self._written[note.key] = note
             for key in gone:
-                self._node.endpoint._note(key, None)
+                self._node.relay.note(key, None)
                 del self._written[key]
         except BusError as why:
             log.debug("link %s: %s", self._node.config.site, why)

@@ -123,7 +123,7 @@ class Receiving:
         fresh = [id for id in new if id not in refused]
         if fresh:
             note = (int(Kind.EVENT), ways(True, False), f"{NOTE}.{peer.site}", ids.note(fresh))
-            await self._node.endpoint._posting.together([*items, note])
+            await self._node.relay.together([*items, note])
             ids.add(fresh)
         self.published += len(fresh)
         self.known += len(part) - len(new) - len(unknown)

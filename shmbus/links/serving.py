@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shmbus import errors
+from shmbus.aio.relay import Relay
 from shmbus.endpoint._kernel import until
 
 from . import failures
@@ -120,6 +121,7 @@ class Serving:
         `answered`: called when a request has been, here."""
         self._endpoint, self._loop, self._detection = endpoint, loop, detection
         self._answered = answered
+        self._relay = Relay(endpoint)
         self._works: dict[Peer, dict[int, Work]] = {}
         self._look: asyncio.TimerHandle | None = None
         self._unserved = False  # at the last look
@@ -158,7 +160,7 @@ class Serving:
 
     def _ask(self, work: Work, ask: Ask, type: str, payload: Encoded) -> bool:
         """Ask here, without a task. False: there is no space for that now."""
-        requests = self._endpoint._requests
+        relay = self._relay
 
         def ended(reply: PendingReply) -> None:
             self._over(work)
@@ -171,13 +173,13 @@ class Serving:
 
         try:
             deadline = until(ask.left_ns / 1e9 if ask.left_ns else None, None)
-            reply = requests.begin(type, payload, deadline, ask.attempt, ended)
+            reply = relay.begin(type, payload, deadline, ask.attempt, ended)
         except errors.BusError as why:
             self._over(work)
             work.fail(why)
             return True
         if reply is not None:
-            work.stop = partial(requests.give_up, reply)
+            work.stop = partial(relay.give_up, reply)
         return reply is not None
 
     def _look_later(self) -> None:
@@ -188,7 +190,7 @@ class Serving:
         long this link waits for who serves it next."""
         self._look = None
         works = [work for of_peer in self._works.values() for work in of_peer.values()]
-        unserved = self._endpoint._inner._connection.trouble() != 0
+        unserved = self._relay.unserved
         if unserved and self._unserved:
             for work in works:
                 self._end(work)
@@ -214,8 +216,7 @@ class Serving:
                 work.answer_all(await gather_here(self._endpoint, type, payload, left))
             else:
                 deadline = until(left, None)
-                ask_here = self._endpoint._requests.ask
-                work.answer(await ask_here(type, payload, deadline, None, ask.attempt))
+                work.answer(await self._relay.ask(type, payload, deadline, None, ask.attempt))
         except errors.BusError as why:
             work.fail(why)
         finally:

@@ -7,6 +7,7 @@ import pytest
 from shmbus import Grant, errors
 from shmbus.aio.attach import attach_as
 from shmbus.aio.posting import EVENT
+from shmbus.aio.relay import Relay
 from shmbus.testing import AioAttach, BusProcess
 
 
@@ -44,8 +45,8 @@ async def test_of_messages_that_go_together_none_is_sent_where_one_may_not_be(
         await sink.subscribe("$bus.link.>")
         note = (EVENT, 0, "$bus.link.done.paris", b"")
         with pytest.raises(errors.Forbidden, match="rumours"):
-            await link._posting.together([(EVENT, 0, "news", 1), (EVENT, 0, "rumours", 1), note])
-        await link._posting.together([(EVENT, 0, "news", 2), note])
+            await Relay(link).together([(EVENT, 0, "news", 1), (EVENT, 0, "rumours", 1), note])
+        await Relay(link).together([(EVENT, 0, "news", 2), note])
         got = [await sink.receive(60) for _ in range(2)]
         found = [m and (m.type, m.payload) for m in got]
         assert found == [("news", 2), ("$bus.link.done.paris", b"")]

@@ -13,6 +13,7 @@ import shmbus
 from shmbus import errors
 from shmbus.aio.attach import attach_as
 from shmbus.aio.line import NO_LINE
+from shmbus.aio.relay import Relay
 from shmbus.endpoint._kernel import Encoded, Origin, entry_in, entry_of, events_in
 from shmbus.endpoint.payloads import MSGPACK, RAW
 from shmbus.shared.failures import Passed
@@ -65,14 +66,14 @@ async def test_a_run_that_cannot_be_sent_at_all_says_so_of_the_event_it_was_to_b
     bus: shmbus.Bus,
 ) -> None:
     async with attach_as("@link", bus.name) as link:
-        looped, origin = link._looped, Origin("camera", "paris", 1, 1, 1, 0)
+        relay, origin = Relay(link), Origin("camera", "paris", 1, 1, 1, 0)
         table = b"".join(entry_of(number, 1) for number in (1, 2, 3))
-        looped.post_run("event", origin, RAW, "", b"abc", table, 0, 0)
-        assert looped.run_at == 3
+        relay.post_run("event", origin, RAW, "", b"abc", table, 0, 0)
+        assert relay.run_at == 3
         for number in (0, 1):
             with pytest.raises(errors.InvalidType):
-                looped.post_run("x" * 300, origin, RAW, "", b"abc", table, 0, number)
-            assert looped.run_at == number
+                relay.post_run("x" * 300, origin, RAW, "", b"abc", table, 0, number)
+            assert relay.run_at == number
 
 
 async def test_what_is_taken_in_runs_is_all_that_came_in_order(
@@ -87,7 +88,7 @@ async def test_what_is_taken_in_runs_is_all_that_came_in_order(
         attach("two") as two,
     ):
         await link.subscribe("a.>")
-        looped, iteration = link._looped, link.__aiter__()
+        relay, iteration = Relay(link), link.__aiter__()
         for _ in range(40):
             for _ in range(chance.choice((1, 2, 8))):
                 type = chance.choice(("a.x", "a.x", "a.y"))
@@ -99,7 +100,7 @@ async def test_what_is_taken_in_runs_is_all_that_came_in_order(
                     expected[end.name].append((type, payload))
             while any(expected.values()):
                 message = await iteration.__anext__()
-                payloads, table = looped.take_run(message)
+                payloads, table = relay.take_run(message)
                 assert len(payloads) <= 48 << 10 or events_in(table, len(payloads)) == 1
                 times = []
                 for i in range(events_in(table, len(payloads))):
@@ -144,7 +145,7 @@ async def test_a_handler_answers_in_parts_or_at_once_as_its_requester_wants(
         async def once(message: shmbus.Message) -> object:
             return ONE
 
-        handles = await link._handle(
+        handles = await Relay(link).handle(
             "question", lambda message: (parts if message._streams else once)(message)
         )
         link.start()
@@ -256,12 +257,12 @@ async def test_what_a_link_notes_is_read_by_observers_until_it_takes_that_back(
             for n in range(40)
         ]
         for note in notes:  # more than the first log takes
-            link._note(note.key, encode(note))
+            Relay(link).note(note.key, encode(note))
         await link.subscribe("event")
         for note in notes[2:]:
-            link._note(note.key, None)
-        link._note("never", None)
-        link._note(notes[1].key, encode(msgspec.structs.replace(notes[1], state="down")))
+            Relay(link).note(note.key, None)
+        Relay(link).note("never", None)
+        Relay(link).note(notes[1].key, encode(msgspec.structs.replace(notes[1], state="down")))
         eventually(lambda: [s.state for s in bus.sites()] == ["up", "down"])
         await asker.publish("event", 1)
         message = await link.receive(60)
