@@ -53,8 +53,8 @@
 #define RB_CREDIT_SPIN 12         /* spin while credit is at least this */
 #define RB_CREDIT_FAR 10          /* taken off for a wait that spinning did not shorten, or would not have */
 #define RB_ALONE_NS 500u          /* a yield that took less found nobody else to run */
-#define RB_HOG_NS 100000u         /* a yield that took longer was late: a CPU hog may be beside us, and is, */
-#define RB_HOG_AGAIN 32u          /* where the last was, or the rest after it ended, less than times as long ago */
+#define RB_HOG_NS 100000u         /* a yield that took longer was late, unless told otherwise: a hog may be there, */
+#define RB_HOG_AGAIN 32u          /* and is, where the last was, or its rest ended, less than times as long ago */
 #define RB_HOG_REST_NS 1000000u   /* then park at once for so long at first, twice as long while it stays there, */
 #define RB_HOG_MOST_NS 100000000u /* and so long at the most */
 
@@ -77,6 +77,7 @@ struct rb_bell {        /* private to the waiter */
     rb_word *epoch;     /* shared, written by the waiter */
     sem_t *semaphore;
     uint32_t spin_ns;   /* longest spin; 0: none */
+    uint32_t late_ns;   /* a yield that took longer was late */
     int credit;         /* of spinning: how well it has lately done */
     uint32_t pauses;    /* a burst's worth, measured at start */
     bool shared;        /* the last yield let somebody else run here: perhaps whom we wait for */
@@ -112,8 +113,8 @@ static inline uint32_t rb_measure_pauses(void)
 
 static inline void rb_bell_open(struct rb_bell *b, rb_word *epoch, sem_t *semaphore, uint32_t spin_ns)
 {
-    *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin_ns = spin_ns, .credit = RB_CREDIT_MOST,
-                          .pauses = spin_ns ? rb_measure_pauses() : 1};
+    *b = (struct rb_bell){.epoch = epoch, .semaphore = semaphore, .spin_ns = spin_ns, .late_ns = RB_HOG_NS,
+                          .credit = RB_CREDIT_MOST, .pauses = spin_ns ? rb_measure_pauses() : 1};
     if (rb_load(epoch) & 1) /* a predecessor died parked: its odd epoch is over */
         rb_store_seq(epoch, rb_load(epoch) + 1);
 }
@@ -152,7 +153,7 @@ static inline bool rb_spin(struct rb_bell *b, rb_look look, void *context, uint6
         b->shared = now - before > RB_ALONE_NS;
         if (look(context))
             return rb_note_spun(b);
-        if (now - before > RB_HOG_NS && rb_note_late(b, before, now))
+        if (now - before > b->late_ns && rb_note_late(b, before, now))
             return false;
     } while (now - start < longest);
     return false;

@@ -27,7 +27,7 @@ struct ep_stream;
 struct ep_waiter;
 
 #define EP_CANCELS 1024u /* of the requests that were withdrawn after they came here, so many are remembered */
-#define EP_LINGER 10u    /* times the longest spin of the bell: who waits at the event for others spins for so long */
+#define EP_LINGER 25u    /* times the longest spin of the bell: who waits at the event for others spins for so long */
 #define EP_OUTFLOWS 64u  /* buckets of a table */
 
 struct ep_let_go { /* messages let go and not done: one lies at `from`, or did, the others behind it */

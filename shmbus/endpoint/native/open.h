@@ -113,6 +113,7 @@ static inline bool ep_open(struct ep_endpoint *e, const struct sb_bus *bus, stru
     rb_bell_open(&e->bell, &up->bell, own, spin_ns);
     e->lingering = e->bell;
     e->lingering.spin_ns *= EP_LINGER;
+    e->lingering.late_ns = e->lingering.spin_ns; /* for whom it waits may well have the CPU for some of that */
     return true;
 }
 
