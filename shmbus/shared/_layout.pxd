@@ -556,8 +556,8 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         sb_had had[32]
         sb_held_entry held[64]
         sb_let_go kept[16]
-        rb_word limits[64]
-        sb_limited limited[64]
+        rb_word limits[48]
+        sb_limited limited[48]
     struct sb_down_incoming:
         rb_word head
         rb_word need
@@ -610,7 +610,7 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
         rb_word retained_to
         rb_word history_read
         rb_word waiting[16]
-        rb_word limits_told[64]
+        rb_word limits_told[48]
         rb_word mailbox[32]
         rb_word pool_granted
         rb_word returned[512]

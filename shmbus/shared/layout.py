@@ -49,7 +49,7 @@ def _structure(size: int, *fields: tuple[str, Any, int]) -> Dtype:
 
 # Written by tools/build/layout.py from the headers; do not edit. ----------------------------------
 
-LAYOUT = 0x000000011E86E3C6
+LAYOUT = 0x00000001BEDE4B3E
 """The second word of every segment that this version can read."""
 
 LINE = 64
@@ -67,7 +67,7 @@ LAYOUT_VERSION = 1  # the fingerprint beside it, see generated.h, is derived fro
 NAME = 64  # bytes: a name and its end, padded
 SOURCE = 88  # bytes: NAME@SITE and its end, padded
 KEPT = 16  # of those, how many that left the ring
-LIMITS = 64  # messages at a time whose handlers may take so long and no longer
+LIMITS = 48  # messages at a time whose handlers may take so long and no longer
 BACKLOGS = 64  # at a time; backlog i has the slot SB_MAX_SLOTS + i wherever slots are named
 WAITING = 16  # interests with history of one endpoint that wait for their turn
 CHUNKS = 64  # segments with cells
@@ -734,7 +734,7 @@ PENDING = _structure(
 )
 
 UP = _structure(
-    37504,
+    31104,
     ("prefix", PREFIX, 0),
     ("identity", IDENTITY, 64),
     ("nonce", "<u8", 96),
@@ -792,8 +792,8 @@ UP = _structure(
     ("had", (HAD, 32), 1152),
     ("held", (HELD_ENTRY, 64), 2688),
     ("kept", (LET_GO, 16), 4736),
-    ("limits", ("<u8", 64), 11904),
-    ("limited", (LIMITED, 64), 12416),
+    ("limits", ("<u8", 48), 11904),
+    ("limited", (LIMITED, 48), 12288),
 )
 
 DOWN_INCOMING = _structure(
@@ -834,7 +834,7 @@ TODO = _structure(
 )
 
 DOWN = _structure(
-    5824,
+    5696,
     ("prefix", PREFIX, 0),
     ("slot", "<u8", 64),
     ("generation", "<u8", 72),
@@ -864,11 +864,11 @@ DOWN = _structure(
     ("retained_to", "<u8", 752),
     ("history_read", "<u8", 760),
     ("waiting", ("<u8", 16), 768),
-    ("limits_told", ("<u8", 64), 896),
-    ("mailbox", ("<u8", 32), 1408),
-    ("pool_granted", "<u8", 1664),
-    ("returned", ("<u8", 512), 1672),
-    ("todo", TODO, 5768),
+    ("limits_told", ("<u8", 48), 896),
+    ("mailbox", ("<u8", 32), 1280),
+    ("pool_granted", "<u8", 1536),
+    ("returned", ("<u8", 512), 1544),
+    ("todo", TODO, 5640),
 )
 
 RIGHTS = _structure(
@@ -882,14 +882,14 @@ RIGHTS = _structure(
 )
 
 BACKLOG = _structure(
-    6208,
+    6080,
     ("down", DOWN, 0),
-    ("former", "<u8", 5824),
-    ("whom", "<u8", 5832),
-    ("interest", "<u8", 5840),
-    ("number", "<u8", 5848),
-    ("group", "S64", 5856),
-    ("type", "S256", 5920),
+    ("former", "<u8", 5696),
+    ("whom", "<u8", 5704),
+    ("interest", "<u8", 5712),
+    ("number", "<u8", 5720),
+    ("group", "S64", 5728),
+    ("type", "S256", 5792),
 )
 
 CELL = _structure(
@@ -906,19 +906,19 @@ VALUE = _structure(
 )
 
 MAILBOX = _structure(
-    6208,
+    6080,
     ("down", DOWN, 0),
-    ("owner", "<u8", 5824),
-    ("interest", "<u8", 5832),
-    ("index", "<u8", 5840),
-    ("latest", "<u8", 5848),
-    ("depth", "<u8", 5856),
-    ("entries_offset", "<u8", 5864),
-    ("cell_count", "<u8", 5872),
-    ("cells_offset", "<u8", 5880),
-    ("filled_to", "<u8", 5888),
-    ("used", "<u8", 5896),
-    ("pattern", "S256", 5904),
+    ("owner", "<u8", 5696),
+    ("interest", "<u8", 5704),
+    ("index", "<u8", 5712),
+    ("latest", "<u8", 5720),
+    ("depth", "<u8", 5728),
+    ("entries_offset", "<u8", 5736),
+    ("cell_count", "<u8", 5744),
+    ("cells_offset", "<u8", 5752),
+    ("filled_to", "<u8", 5760),
+    ("used", "<u8", 5768),
+    ("pattern", "S256", 5776),
 )
 
 MAIL = _structure(

@@ -142,7 +142,7 @@ static inline bool dp_source_elsewhere(struct dp_forwarder *f, const struct sb_r
     return dp_is_source(name);
 }
 
-/* Who sent this record, as its receivers have it, until the next one is asked for. `sender`: who sent it on this bus. */
+/* Who sent this record, as its receivers have it, until the next one is asked for. `sender`: who did on this bus. */
 static inline const char *dp_source_of(struct dp_forwarder *f, const struct sb_record *h, const uint8_t *record,
                                        const char *sender)
 {

@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SB_LAYOUT 0x000000011e86e3c6ull
+#define SB_LAYOUT 0x00000001bede4b3eull
 
 #define SB_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -315,7 +315,7 @@ SB_FIELD(sb_pending, id, 0, 16);
 SB_FIELD(sb_pending, deadline_ns, 16, 8);
 SB_FIELD(sb_pending, state, 24, 8);
 
-_Static_assert(sizeof(struct sb_up) == 37504, "sb_up");
+_Static_assert(sizeof(struct sb_up) == 31104, "sb_up");
 SB_FIELD(sb_up, prefix, 0, 64);
 SB_FIELD(sb_up, identity, 64, 32);
 SB_FIELD(sb_up, nonce, 96, 8);
@@ -373,8 +373,8 @@ SB_FIELD(sb_up, copied, 1128, 8);
 SB_FIELD(sb_up, had, 1152, 1536);
 SB_FIELD(sb_up, held, 2688, 2048);
 SB_FIELD(sb_up, kept, 4736, 7168);
-SB_FIELD(sb_up, limits, 11904, 512);
-SB_FIELD(sb_up, limited, 12416, 25088);
+SB_FIELD(sb_up, limits, 11904, 384);
+SB_FIELD(sb_up, limited, 12288, 18816);
 
 _Static_assert(sizeof(struct sb_down_incoming) == 64, "sb_down_incoming");
 SB_FIELD(sb_down_incoming, head, 0, 8);
@@ -403,7 +403,7 @@ SB_FIELD(sb_todo, from, 0, 8);
 SB_FIELD(sb_todo, to, 8, 8);
 SB_FIELD(sb_todo, count, 16, 8);
 
-_Static_assert(sizeof(struct sb_down) == 5824, "sb_down");
+_Static_assert(sizeof(struct sb_down) == 5696, "sb_down");
 SB_FIELD(sb_down, prefix, 0, 64);
 SB_FIELD(sb_down, slot, 64, 8);
 SB_FIELD(sb_down, generation, 72, 8);
@@ -433,11 +433,11 @@ SB_FIELD(sb_down, retained_number, 744, 8);
 SB_FIELD(sb_down, retained_to, 752, 8);
 SB_FIELD(sb_down, history_read, 760, 8);
 SB_FIELD(sb_down, waiting, 768, 128);
-SB_FIELD(sb_down, limits_told, 896, 512);
-SB_FIELD(sb_down, mailbox, 1408, 256);
-SB_FIELD(sb_down, pool_granted, 1664, 8);
-SB_FIELD(sb_down, returned, 1672, 4096);
-SB_FIELD(sb_down, todo, 5768, 24);
+SB_FIELD(sb_down, limits_told, 896, 384);
+SB_FIELD(sb_down, mailbox, 1280, 256);
+SB_FIELD(sb_down, pool_granted, 1536, 8);
+SB_FIELD(sb_down, returned, 1544, 4096);
+SB_FIELD(sb_down, todo, 5640, 24);
 
 _Static_assert(sizeof(struct sb_rights) == 296, "sb_rights");
 SB_FIELD(sb_rights, bytes, 0, 8);
@@ -447,14 +447,14 @@ SB_FIELD(sb_rights, seq, 24, 8);
 SB_FIELD(sb_rights, right, 32, 8);
 SB_FIELD(sb_rights, type, 40, 256);
 
-_Static_assert(sizeof(struct sb_backlog) == 6208, "sb_backlog");
-SB_FIELD(sb_backlog, down, 0, 5824);
-SB_FIELD(sb_backlog, former, 5824, 8);
-SB_FIELD(sb_backlog, whom, 5832, 8);
-SB_FIELD(sb_backlog, interest, 5840, 8);
-SB_FIELD(sb_backlog, number, 5848, 8);
-SB_FIELD(sb_backlog, group, 5856, 64);
-SB_FIELD(sb_backlog, type, 5920, 256);
+_Static_assert(sizeof(struct sb_backlog) == 6080, "sb_backlog");
+SB_FIELD(sb_backlog, down, 0, 5696);
+SB_FIELD(sb_backlog, former, 5696, 8);
+SB_FIELD(sb_backlog, whom, 5704, 8);
+SB_FIELD(sb_backlog, interest, 5712, 8);
+SB_FIELD(sb_backlog, number, 5720, 8);
+SB_FIELD(sb_backlog, group, 5728, 64);
+SB_FIELD(sb_backlog, type, 5792, 256);
 
 _Static_assert(sizeof(struct sb_cell) == 16, "sb_cell");
 SB_FIELD(sb_cell, number, 0, 8);
@@ -465,19 +465,19 @@ SB_FIELD(sb_value, cell, 0, 16);
 SB_FIELD(sb_value, whom, 16, 8);
 SB_FIELD(sb_value, end, 24, 8);
 
-_Static_assert(sizeof(struct sb_mailbox) == 6208, "sb_mailbox");
-SB_FIELD(sb_mailbox, down, 0, 5824);
-SB_FIELD(sb_mailbox, owner, 5824, 8);
-SB_FIELD(sb_mailbox, interest, 5832, 8);
-SB_FIELD(sb_mailbox, index, 5840, 8);
-SB_FIELD(sb_mailbox, latest, 5848, 8);
-SB_FIELD(sb_mailbox, depth, 5856, 8);
-SB_FIELD(sb_mailbox, entries_offset, 5864, 8);
-SB_FIELD(sb_mailbox, cell_count, 5872, 8);
-SB_FIELD(sb_mailbox, cells_offset, 5880, 8);
-SB_FIELD(sb_mailbox, filled_to, 5888, 8);
-SB_FIELD(sb_mailbox, used, 5896, 8);
-SB_FIELD(sb_mailbox, pattern, 5904, 256);
+_Static_assert(sizeof(struct sb_mailbox) == 6080, "sb_mailbox");
+SB_FIELD(sb_mailbox, down, 0, 5696);
+SB_FIELD(sb_mailbox, owner, 5696, 8);
+SB_FIELD(sb_mailbox, interest, 5704, 8);
+SB_FIELD(sb_mailbox, index, 5712, 8);
+SB_FIELD(sb_mailbox, latest, 5720, 8);
+SB_FIELD(sb_mailbox, depth, 5728, 8);
+SB_FIELD(sb_mailbox, entries_offset, 5736, 8);
+SB_FIELD(sb_mailbox, cell_count, 5744, 8);
+SB_FIELD(sb_mailbox, cells_offset, 5752, 8);
+SB_FIELD(sb_mailbox, filled_to, 5760, 8);
+SB_FIELD(sb_mailbox, used, 5768, 8);
+SB_FIELD(sb_mailbox, pattern, 5776, 256);
 
 _Static_assert(sizeof(struct sb_mail) == 16, "sb_mail");
 SB_FIELD(sb_mail, number, 0, 8);

@@ -34,7 +34,7 @@ enum sb_segment_kind {
 #define SB_GROUPS 32u   /* bits of `interests`: plain subscriptions and 31 groups */
 #define SB_HELD 64u     /* messages that an endpoint may have begun and not done, kept for handing on */
 #define SB_KEPT 16u     /* of those, how many that left the ring */
-#define SB_LIMITS 64u   /* messages at a time whose handlers may take so long and no longer */
+#define SB_LIMITS 48u   /* messages at a time whose handlers may take so long and no longer */
 #define SB_RINGS 2      /* from an endpoint */
 #define SB_RINGS_IN 3   /* to an endpoint */
 #define SB_URGENT_BYTES 8192u /* of the incoming ring for what is urgent */
