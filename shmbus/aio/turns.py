@@ -133,15 +133,17 @@ class Turns:
             self.again()
 
     def _turn(self) -> None:
-        if not self.over:
-            try:
-                self.work()
-            finally:  # whatever a callback raised
+        try:
+            self.work()
+        finally:  # whatever a callback raised
+            if not self.over:
                 self._arm()
 
     def work(self) -> None:
         """All that a turn does before the loop may sleep."""
         self._scheduled = False
+        if self.over:
+            return
         looped = self._looped
         if withdrawn := looped.look():
             self.jobs.withdraw(withdrawn)
@@ -159,6 +161,8 @@ class Turns:
 
     def rest(self) -> bool:
         """Arm the event. False: there is something to do by now."""
+        if self.over:
+            return True
         receivers = self.runs or len(self.receivers) or self._taker is not None
         asks = self._taker is not None or self.receivers.asks
         return not self._looped.arm(receivers if self._short is None else 0, asks)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import queue
 import re
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +42,8 @@ Sign = tuple[str, bool]
 _TRIES = 8  # to listen at a port that was free a moment ago
 _PLACES = re.compile(r" at /\S+:\d+\.|[\[\]]")
 """In zenoh's errors: where in its source they were raised."""
+
+_ENDING = 3.0  # seconds that `Session.close` waits for threads at the most
 
 _FIRST = 0.1  # seconds until the next try to open it; then double
 _FRAME = 512  # bytes of a frame besides its head and payload: objects of Python's
@@ -70,6 +74,9 @@ class Session:
         self._closing = threading.Event()
         self._declared: list[Any] = []
         self._later: list[Callable[[zenoh.Session], Any]] = []
+        self._calling = 0
+        self._called: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
+        self._trying: threading.Thread | None = None
         self.listening: tuple[str, ...] = ()
         """Where others may connect to, with the ports that were chosen."""
         self.overrun = 0
@@ -120,6 +127,7 @@ class Session:
             threads.start(thread)
         except RuntimeError as why:
             raise NoThread(bus=self._bus, task="link", reason=str(why)) from None
+        self._trying = thread
 
     def _settings(self, zenoh: Any, listening: tuple[str, ...]) -> zenoh.Config:
         made = zenoh.Config()
@@ -158,12 +166,14 @@ class Session:
 
     def receive(self, key: str) -> None:
         """Get the frames that match this key."""
-        self._declare(lambda session: session.declare_subscriber(key, self._framed))
+        self._declare(lambda session: session.declare_subscriber(key, self._by(self._framed)))
 
     def watch(self, key: str) -> None:
         """Be told of the tokens that match this key, those that are there first."""
         self._declare(
-            lambda session: session.liveliness().declare_subscriber(key, self._signed, history=True)
+            lambda session: session.liveliness().declare_subscriber(
+                key, self._by(self._signed), history=True
+            )
         )
 
     def tokens(self, key: str, timeout: float) -> list[str]:
@@ -183,12 +193,21 @@ class Session:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(changed)
 
-        self._declare(lambda session: session.info.declare_link_events_listener(told))
+        self._declare(lambda session: session.info.declare_link_events_listener(self._by(told)))
 
     def connected(self) -> set[str]:
         """The addresses at the other ends of its connections."""
         session = self._session
         return set() if session is None else {link.dst for link in session.info.links()}
+
+    def _by(self, function: Callable[[Any], None]) -> Any:
+        """What has zenoh call this, in a thread that `close` waits for."""
+
+        def dropped() -> None:  # the last that zenoh calls in that thread
+            self._called.put(threading.current_thread())
+
+        self._calling += 1
+        return self._zenoh.handlers.Callback(function, dropped)
 
     def _framed(self, sample: zenoh.Sample) -> None:
         """In a thread of zenoh's."""
@@ -253,14 +272,25 @@ class Session:
         self._closing.set()
         with self._opening:
             session, self._session = self._session, None
-        if session is None:
-            return
-        for each in reversed(self._declared):
+        if session is not None:
+            for each in reversed(self._declared):
+                with suppress(self._zenoh.ZError):
+                    each.undeclare()
+            self._declared.clear()
             with suppress(self._zenoh.ZError):
-                each.undeclare()
-        self._declared.clear()
-        with suppress(self._zenoh.ZError):
-            session.close()
+                session.close()
+        self._join()
+
+    def _join(self) -> None:
+        """Wait for the threads that run code of zenoh's. One that is left when the interpreter
+        ends aborts the process: CPython unwinds it, through frames of Rust."""
+        end = time.monotonic() + _ENDING
+        with suppress(queue.Empty):
+            for _ in range(self._calling):
+                called = self._called.get(timeout=max(0.0, end - time.monotonic()))
+                called.join(max(0.0, end - time.monotonic()))
+        if self._trying is not None:
+            self._trying.join(max(0.0, end - time.monotonic()))
 
     def _declare(self, declare: Callable[[zenoh.Session], Any]) -> None:
         """Now, or when it is open."""
