@@ -36,7 +36,7 @@ class Relay:
         """Have a function take, in each turn, what no callback gets; have a turn soon."""
         self.watch, self.watch_elsewhere = turns.begin, turns.watch_elsewhere
         """The loop watches the event, as it does at first, or another thread does."""
-        self.work, self.rest = turns.work, turns.rest
+        self.work, self.arm = turns.work, turns.arm
         """What that thread calls in the loop's place; see `Turns`."""
         self.linger, self.slept = self._looped.linger, self._looped.slept
         """And before it sleeps and after it has; see the kernel."""

@@ -46,11 +46,11 @@ class Turns:
     ) -> None:
         self._connection, self._looped, self._loop = connection, looped, loop
         self.jobs = Jobs(connection.name, loop, self._job_ended)
-        self.lines = tuple(Line(looped, number, loop, self._arm) for number in range(2))
+        self.lines = tuple(Line(looped, number, loop, self.arm) for number in range(2))
         self.receivers = Receivers(looped, loop)
         looped.resume, looped.forgo = self.again, self.receivers.forgo
         looped.pause, looped.future = partial(asyncio.sleep, 0), loop.create_future
-        looped.expect, looped.rearm = self.expect, self._arm
+        looped.expect, looped.rearm = self.expect, self.arm
         self._taker: Callable[[], object] | None = None
         self.runs = 0
         """How many messages can be worked on at a time though nobody waits for one."""
@@ -83,7 +83,7 @@ class Turns:
 
     def watch_elsewhere(self) -> int:
         """The descriptor of the event, which from now on another thread watches, and calls `work`
-        and `rest`, in the loop's place, while that sleeps."""
+        and `arm`, in the loop's place, while that sleeps."""
         self._loop.remove_reader(self._connection.event)
         return self._connection.event
 
@@ -136,8 +136,7 @@ class Turns:
         try:
             self.work()
         finally:  # whatever a callback raised
-            if not self.over:
-                self._arm()
+            self.arm()
 
     def work(self) -> None:
         """All that a turn does before the loop may sleep."""
@@ -158,14 +157,6 @@ class Turns:
             self.expect(looped.go_on())
         self.receivers.wake()
         _wake(self._watchers)
-
-    def rest(self) -> bool:
-        """Arm the event. False: there is something to do by now."""
-        if self.over:
-            return True
-        receivers = self.runs or len(self.receivers) or self._taker is not None
-        asks = self._taker is not None or self.receivers.asks
-        return not self._looped.arm(receivers if self._short is None else 0, asks)
 
     def _take_next(self) -> None:
         try:
@@ -229,8 +220,13 @@ class Turns:
                 PATIENCE,
             )
 
-    def _arm(self) -> None:
-        if not self._scheduled and not self.rest():
+    def arm(self) -> None:
+        """The loop may sleep, unless there is something to do by now."""
+        if self._scheduled or self.over:
+            return
+        receivers = self.runs or len(self.receivers) or self._taker is not None
+        asks = self._taker is not None or self.receivers.asks
+        if self._looped.arm(receivers if self._short is None else 0, asks):
             self.again()
 
     # Waiting ---------------------------------------------------------------------------------
@@ -242,7 +238,7 @@ class Turns:
             return None
         self._looped.require()
         future = self.receivers.wait(gate)
-        self._arm()
+        self.arm()
         return future
 
     async def changed(self) -> None:

@@ -20,10 +20,37 @@ from typing import TypeVarTuple, Unpack
 _Ts = TypeVarTuple("_Ts")
 
 
+class _Turn:
+    """Who may do what belongs to the loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.release = self._lock.release
+        self._loop_waits = self._other_waits = False  # each is written by one thread
+
+    def wait_in_loop(self) -> None:
+        """The loop's thread has it from then on."""
+        self._loop_waits = True
+        self._lock.acquire()
+        self._loop_waits = False
+
+    def wait(self) -> None:
+        """Another thread has it from then on; one may wait at a time."""
+        self._other_waits = True
+        self._lock.acquire()
+        self._other_waits = False
+
+    def take(self) -> bool:
+        """Have it if nobody has, nor waits for it: whether that is so."""
+        if self._loop_waits or self._other_waits:
+            return False
+        return self._lock.acquire(blocking=False)
+
+
 class _Selector(selectors.DefaultSelector):
     """Sleeps without the turn."""
 
-    def __init__(self, turn: threading.Lock) -> None:
+    def __init__(self, turn: _Turn) -> None:
         super().__init__()
         self._turn = turn
 
@@ -34,16 +61,14 @@ class _Selector(selectors.DefaultSelector):
         try:
             return super().select(timeout)
         finally:
-            self._turn.acquire()
+            self._turn.wait_in_loop()
 
 
 class SharedLoop(asyncio.SelectorEventLoop):
     """One loop. It has no debug mode, since more than one thread calls it."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._wanted = False
-        """Somebody waits for the turn: who can do without it leaves it to him."""
+        self._turn = _Turn()
         self._lent = False
         """Another thread has it."""
         self._stirred = False
@@ -53,8 +78,11 @@ class SharedLoop(asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """As any loop does, with the turn."""
-        with self._turn:
+        self._turn.wait_in_loop()
+        try:
             super().run_forever()
+        finally:
+            self._turn.release()
 
     def call_soon(
         self,
@@ -82,10 +110,8 @@ class SharedLoop(asyncio.SelectorEventLoop):
         it is of the loop's callbacks. Whether it was called: not where another thread has the turn,
         or waits for it, unless this one is to `wait`, too; nor where the loop runs no more."""
         if wait:
-            self._wanted = True
-            self._turn.acquire()
-            self._wanted = False
-        elif self._wanted or not self._turn.acquire(blocking=False):
+            self._turn.wait()
+        elif not self._turn.take():
             return False
         if not self.is_running():
             self._turn.release()

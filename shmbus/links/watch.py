@@ -19,7 +19,7 @@ class Watch:
         self._relay, self._loop = relay, loop
         self._ends = os.eventfd(0, os.EFD_CLOEXEC)
         self._over = False
-        self._expects = self._rests = False
+        self._expects = False
         self._event = self._relay.watch_elsewhere()
         thread = background.thread_of(relay.name, "bus", self._run)
         background.start(thread, relay.name, "bus")
@@ -43,13 +43,8 @@ class Watch:
             spins, self._expects = self._expects, False
             if spins and self._relay.linger():
                 continue
-            self._rests = True
-            loop.in_its_place(self._rest, wait=True)
-            if self._rests:
-                poll.poll()
-                if spins:
-                    self._relay.slept()
+            loop.in_its_place(self._relay.arm, wait=True)  # or the loop goes on
+            poll.poll()
+            if spins:
+                self._relay.slept()
         os.close(self._ends)
-
-    def _rest(self) -> None:
-        self._rests = self._relay.rest()

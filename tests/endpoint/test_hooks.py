@@ -51,7 +51,8 @@ def test_a_type_of_one_s_own_comes_as_it_was_sent(endpoint: shmbus.Endpoint) -> 
     with endpoint.batch() as batch:
         batch.publish("value", Fraction(3, 4))
     endpoint.publish("plain", {"value": HALF})
-    came = [message.payload for message in endpoint.receive_many(5, timeout=5.0)]
+    messages = [endpoint.receive(timeout=5.0) for _ in range(5)]
+    came = [message.payload for message in messages if message is not None]
     assert came == [HALF, Reading(HALF), Fraction(2, 3), Fraction(3, 4), {"value": [1, 2]}]
 
 

@@ -358,7 +358,7 @@ def test_it_is_the_soft_limit_of_descriptors_that_counts(monkeypatch: pytest.Mon
 
 
 HOST = """
-import os, sys, msgspec
+import configparser, os, sys, msgspec  # who else has this process may not read Python's files
 from shmbus.views import doctor
 PREPARE
 os.seteuid(int(sys.argv[1]))

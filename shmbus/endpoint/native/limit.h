@@ -10,6 +10,8 @@
 
 #include "shmbus/endpoint/native/endpoint.h"
 
+#include <stdio.h>
+
 #define EP_NO_LIMIT UINT32_MAX
 #define EP_SHORT_LIMIT_NS 250000000u /* the dispatcher finds longer ones in time by itself, see DP_LOOK_NS */
 
@@ -24,8 +26,8 @@ static inline void ep_note_first_limit(struct ep_endpoint *e)
     rb_store(&e->up->first_limit_ns, first);
 }
 
-/* Its place, for ep_end_limit. EP_NO_LIMIT: as many others run, and this one goes without. */
-/* `origin`: where it was sent; NULL: on this bus. */
+/* Its place, for ep_end_limit. EP_NO_LIMIT: as many others run, and this one goes without. `origin`: where it was sent;
+ * NULL: on this bus. */
 static inline uint32_t ep_begin_limit(struct ep_endpoint *e, const struct sb_record *header, const char *type,
                                       const struct sb_origin *origin, uint64_t limit_ns, uint64_t now)
 {
