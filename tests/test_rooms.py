@@ -48,6 +48,7 @@ ROOMS = {
     "shmbus.bus": BASE | SIDES,
     "shmbus.host": BASE | SIDES | {"shmbus.bus"},
     "shmbus.supervisor": BASE | SIDES | {"shmbus.bus", "shmbus.events"},
+    "shmbus.executor": BASE | SIDES | {"shmbus.bus"},
     "shmbus.aio": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint"},
     "shmbus.links": BASE
     | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint", "shmbus.aio"}
@@ -62,7 +63,8 @@ ROOMS = {
     "shmbus.fields": set(),
     "shmbus": BASE
     | SIDES
-    | {"shmbus.bus", "shmbus.events", "shmbus.fields", "shmbus.links", "shmbus.supervisor"},
+    | {"shmbus.bus", "shmbus.events", "shmbus.executor", "shmbus.fields"}
+    | {"shmbus.links", "shmbus.supervisor"},
     "shmbus_console": PUBLIC,
     "shmtop": PUBLIC | {"shmbus_console"},
     "shmbus_command": PUBLIC | {"shmbus.aio", "shmbus.links", "shmbus_console", "shmtop"},

@@ -70,6 +70,11 @@ def check_site(name: str) -> str:
     return _check(name, "site", MAX_SITE)
 
 
+def check_pool(name: str) -> str:
+    """The name of a pool itself, if it is one; raises ``InvalidName``."""
+    return _check(name, "pool", MAX_SITE)
+
+
 def check_space(name: str) -> str:
     """The name of a space itself, if it is one; raises ``InvalidName``."""
     return _check(name, "space", MAX_SITE)
