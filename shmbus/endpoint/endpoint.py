@@ -99,6 +99,7 @@ class Endpoint(EndpointCore):
                 granted=seat.grant is not None,
                 explain_fault=explanations.fault,
                 explain_timeout=explanations.timeout,
+                find_holder=explanations.holder,
                 postpone=returns.add,
             ),
         )

@@ -253,7 +253,9 @@ class Explanations:
 
     def timeout(self, asked: Unanswered) -> errors.RequestTimeout:
         """No reply has come in time: who has the request, as far as it is known."""
-        hint, found = "", None
+        hint = ""
+        pid: int | None
+        begun: bool | None
         still = None if asked.down else self._standstill()
         if asked.waits:
             hint = "it still waits in the backlog, since nobody who handles it is free"
@@ -261,12 +263,9 @@ class Explanations:
             hint = "the bus has no dispatcher" if asked.down else "no handler was chosen yet"
         elif asked.ours:
             hint = "this endpoint handles it itself, and no thread of it was free to do so"
+        pid, begun = None, False
         if asked.endpoint:
-            with suppress(errors.BusError):
-                found = self._view().has_begun(
-                    asked.endpoint, asked.generation, UUID(bytes=asked.correlation_id)
-                )
-        pid, begun = found or (None, None if asked.endpoint else False)
+            pid, begun = self.holder(asked.endpoint, asked.generation, asked.correlation_id)
         endpoint = asked.endpoint or None
         if begun and names.rank(asked.endpoint):  # a link has passed it on
             there = self._view().beyond(asked.endpoint, asked.type)
@@ -287,6 +286,16 @@ class Explanations:
             stopped=still is not None and still.stopped,
             parts=asked.parts,
         )
+
+    def holder(
+        self, endpoint: str, generation: int, correlation_id: bytes
+    ) -> tuple[int | None, bool | None]:
+        """The pid of an endpoint to which a request was given, and whether it has begun that."""
+        with suppress(errors.BusError):
+            found = self._view().has_begun(endpoint, generation, UUID(bytes=correlation_id))
+            if found is not None:
+                return found
+        return None, None
 
     def _handler_full(self, fault: Fault) -> errors.QueueFull:
         """The handler's ring stayed full for `block_timeout`."""

@@ -118,5 +118,8 @@ class Upcalls(NamedTuple):
     """The error for what came instead of a reply."""
     explain_timeout: Callable[[Unanswered], errors.RequestTimeout]
     """The error for a reply that did not come in time."""
+    find_holder: Callable[[str, int, bytes], tuple[int | None, bool | None]]
+    """The pid of the endpoint of this name and generation, to which the request with this
+    correlation id was given, and whether it has begun that; None: it is not there any more."""
     postpone: Callable[[Message, int, str, int], None]
     """Give a message back later: for which interests, why, and when by the monotonic clock."""

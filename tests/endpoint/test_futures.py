@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 
 import shmbus
 from shmbus import Message, errors
+from shmbus.endpoint._kernel import PendingReply
 from shmbus.testing import Attach, BusProcess, eventually, run_python
 from tests.in_time import in_time
 from tests.kept import Kept
@@ -314,6 +316,25 @@ def test_futures_fail_when_the_bus_goes_down(bus_process: BusProcess, attach: At
         assert isinstance(in_time(partial(future.exception, 30)), errors.BusDown)
     eventually(lambda: told)
     eventually(futures[2].done)
+
+
+def holder_of(reply: object) -> tuple[str | None, int | None, bool | None]:
+    assert isinstance(reply, PendingReply)
+    return reply._holder()
+
+
+def test_of_a_request_under_way_it_is_known_who_has_it_and_whether_that_was_begun(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client, go_on = attach("server"), attach("client"), threading.Event()
+    server.handle("job", lambda message: go_on.wait(60))
+    server.start()
+    first, second = (client.request_async("job", timeout=60) for _ in range(2))
+    eventually(lambda: holder_of(first) == ("server", os.getpid(), True))
+    eventually(lambda: holder_of(second) == ("server", os.getpid(), False))
+    go_on.set()
+    second.result(60)
+    assert holder_of(second) == (None, None, None)
 
 
 def test_who_waits_for_several_sees_those_whose_reply_had_come_before(

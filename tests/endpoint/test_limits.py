@@ -26,6 +26,17 @@ def hang_in_c(endpoint: shmbus.Endpoint, limit: float) -> None:
     endpoint.run()
 
 
+def limits_itself(endpoint: shmbus.Endpoint) -> None:
+    """Its handler learns from the message how long it may take, then holds the GIL for ever."""
+
+    @endpoint.handle("hang")
+    def hang(message: shmbus.Message[float]) -> None:
+        message._limit(message.payload)
+        ctypes.PyDLL(None).pause()
+
+    endpoint.run()
+
+
 def work(endpoint: shmbus.Endpoint, limit: float) -> None:
     """Hangs at the first job that says so; a second worker does all others."""
 
@@ -108,6 +119,70 @@ def test_a_handler_that_hangs_in_c_and_holds_the_gil(
     assert caught.value.pid == hung.pid
     assert [late.type for late in overdue_of(bus)] == ["hang"]
     hung.kill()
+
+
+def test_a_handler_that_has_limited_itself_and_hangs(
+    bus: shmbus.Bus, attach: Attach, worker: StartWorker
+) -> None:
+    hung, client = worker(limits_itself, name="server"), attach("client")
+    client.wait_for("hang", timeout=60)
+    with pytest.raises(HandlerTimeout) as caught:
+        client.request("hang", 0.05, timeout=None)
+    assert (caught.value.endpoint, caught.value.pid) == ("server", hung.pid)
+    assert caught.value.seconds >= 0.05
+    hung.kill()
+
+
+def test_the_limit_of_one_message_ends_with_its_handler_or_its_answer(
+    bus: shmbus.Bus, attach: Attach
+) -> None:
+    server, client, kept = attach("server"), attach("client"), list[shmbus.Message]()
+    go_on = threading.Event()
+
+    @server.handle("job")
+    def job(message: shmbus.Message[str]) -> str:
+        message._limit(0.3)
+        message._limit(0.001)  # it has one
+        match message.payload:
+            case "raises":
+                raise ValueError
+            case "replies":
+                message.reply("done")
+                go_on.wait(60)
+            case "fails":
+                message.fail(ValueError())
+                go_on.wait(60)
+            case "defers":
+                message.defer()
+                kept.append(message)
+        return "done"
+
+    server.handle("tick", lambda message: NEVER.wait(0.35))
+    server.start(threads=4)
+    ways = ("returns", "raises", "replies", "fails", "defers")
+    replies = {how: client.request_async("job", how, timeout=60) for how in ways}
+    eventually(lambda: kept)
+    client.request("tick", timeout=60)  # the limits would be over by now
+    kept[0]._limit(0.001)  # nor does it get one later
+    kept[0].reply("done")
+    for how, reply in replies.items():
+        if how in ("raises", "fails"):
+            with pytest.raises(errors.RemoteError):
+                reply.result(60)
+        else:
+            assert reply.result(60).payload == "done"
+    assert bus.find("job")[0].overruns == 0
+    go_on.set()
+
+
+def test_only_a_request_gets_a_limit_of_its_own(attach: Attach, bus: shmbus.Bus) -> None:
+    server, client = attach("server"), attach("client")
+    server.subscribe("x")
+    client.publish("x")
+    message = server.receive(timeout=60)
+    assert message is not None
+    with pytest.raises(errors.NotARequest):
+        message._limit(1.0)
 
 
 def test_the_commands_of_an_overdue_handler_are_told_of(

@@ -13,8 +13,10 @@ The words, and who writes each:
 
 The steps:
 
-    a handler begins      what = m; limit = now + what it may take
-    it returns            limit = 0; reply[m]
+    a handler begins, or gets a limit while it is at work
+                          what = m; limit = now + what it may take
+    it returns, or is about to answer what has a limit of its own
+                          limit = 0; reply[m]
     the dispatcher looks  limit.load; is it over, and not told of? what.load; limit.load again: is
                           it the same? Then the replies first; m has not ended? An error ends it
                           told = limit

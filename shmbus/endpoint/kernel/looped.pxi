@@ -185,6 +185,7 @@ cdef class Job:
         if self._limit != EP_NO_LIMIT:
             self._looped._threads.end_limit(self._limit)
             self._limit = EP_NO_LIMIT
+        self.message.end_limit()
         return 0
 
     def end(self):

@@ -79,6 +79,7 @@ cdef class Message:
     cdef bint _postponed         # ep_postpone was called,
     cdef uint64_t _held_as       # and returned this
     cdef Deferral _deferral      # while it is deferred; not part of what is made for every message
+    cdef uint32_t _limited       # it has a limit of its own (`_limit`): its place, and one more; 0: none
     cdef sb_tap _tap
     cdef str _target             # of a tap's copy: who got it
 
@@ -291,6 +292,8 @@ cdef class Message:
             self._endpoint._threads.done(self, 0.0)
         if self._jobs:
             self._let_go()
+        if self._limited:
+            self.end_limit()
 
     def release(self):
         """The payload is not needed any more: where it is a large one, its sender can use that memory again. Happens by
@@ -374,6 +377,22 @@ cdef class Message:
         like `reply`."""
         self._claim_answer()
         self._endpoint._answers.fail(self, exception)
+
+    def _limit(self, double seconds):
+        """Its handler, which is at work, may take so many seconds from now on: then its requester gets
+        `HandlerTimeout`, whatever the handler does. That ends when it answers, or returns. Nothing happens where the
+        request is answered or deferred, or has such a limit. Raises `NotARequest`, `InvalidSetting`,
+        `EndpointClosed`."""
+        self._must_be_request()
+        if not (self._answered or self._deferred or self._limited):
+            self._limited = self._endpoint._threads.begin_limit(self, span_ns(seconds)) + 1  # EP_NO_LIMIT: 0
+
+    cdef void end_limit(self) noexcept:
+        """That of `_limit`."""
+        cdef uint32_t limited = self._limited
+        self._limited = 0
+        if limited:
+            self._endpoint._threads.end_limit(limited - 1)
 
     cdef int _must_be_request(self) except -1:
         self._connection.check()

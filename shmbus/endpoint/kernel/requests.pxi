@@ -89,6 +89,14 @@ cdef class PendingReply:
                                                               (<const char *>self._id)[:16])
         return self._error
 
+    def _holder(self):
+        """Who has it now: the name of the endpoint to which it was given, its pid, and whether it has begun it; for a
+        moment before it gets there, it seems to have. None, None, False: it waits for somebody who is free. None,
+        None, None: it is done, or its endpoint has just gone."""
+        if self._look() or not self._requests._connection.ours():
+            return None, None, None
+        return self._requests.holder_of(self)
+
     def _ended(self):
         """Wait until it is done: its reply, or the error that came instead."""
         if self._outcome == PENDING:
@@ -202,6 +210,7 @@ cdef class Requests:
     cdef Threads _threads
     cdef object _explain_fault   # of Upcalls
     cdef object _explain_timeout
+    cdef object _find_holder
     cdef list _pending           # PendingReply by index, or None
     cdef list _told              # those that are done, and to be told
     cdef uint64_t _cancels_taken # of the ids of withdrawn requests: how many `take_cancelled` has returned
@@ -217,6 +226,7 @@ cdef class Requests:
         self._threads = threads
         self._explain_fault = upcalls.explain_fault
         self._explain_timeout = upcalls.explain_timeout
+        self._find_holder = upcalls.find_holder
         self._pending = [None] * <Py_ssize_t>connection.e.request_count
         self._told = []
 
@@ -625,6 +635,22 @@ cdef class Requests:
             correlation_id=identity,
             parts=parts,
         ))
+
+    cdef tuple holder_of(self, PendingReply pending):
+        """Who has one that waits: endpoint, pid, and whether it has begun it, as in `RequestTimeout`."""
+        cdef ep_endpoint *e = self._connection.e
+        cdef uint64_t whom = 0
+        ep_lock(e)
+        if ep_request_waits(e, pending._index):
+            whom = ep_chosen(e, pending._index)
+            memcpy(pending._id, ep_pending_entry(e, pending._index).id, 16)
+        ep_unlock(e)
+        if not whom or sb_whom_slot(whom) >= SB_MAX_SLOTS:  # nobody, or a backlog
+            return None, None, False
+        name = self._connection.peers.of(sb_whom_slot(whom), sb_whom_generation(whom))
+        if not name:
+            return None, None, None
+        return name, *self._find_holder(name, sb_whom_generation(whom), (<const char *>pending._id)[:16])
 
     # Of those whose reply is collected later ---------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 /* Limits: how long a handler may take stands in shared memory while it runs, so that the dispatcher can end what it was
  * asked for, whatever it does then: it may hold Python's lock for ever, or its process be stopped.
  *
- *   ep_begin_limit        a handler with a limit begins with a message
- *   ep_end_limit          it has returned
+ *   ep_begin_limit        a handler with a limit begins with a message, or gets one while it is at work
+ *   ep_end_limit          it has returned; or is about to answer, if the limit was of that one message
  *
  * Modelled in tests/models/limits.py.
  */
