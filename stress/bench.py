@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure the bus against pyzmq, a socket pair and its bare C kernel, and check the bounds.
+"""Measure the bus against its peers, a socket pair and its bare C kernel, and check the bounds.
 
     python stress/bench.py [--quick] [--only NAME ...] [--json FILE] [--plot FILE]
 
@@ -177,7 +177,7 @@ def batch_table(medians: dict[str, claims.Sample]) -> Table:
 def main(arguments: list[str] | None = None) -> int:
     names = [figure.name for figure in figures.every(Bench(QUICK, "", None))]
     parser = argparse.ArgumentParser(
-        description="Measure the bus against pyzmq, a socket pair and its bare C kernel."
+        description="Measure the bus against its peers, a socket pair and its bare C kernel."
     )
     parser.add_argument(
         "--quick", action="store_true", help="measure briefly; only a lost message falls short"
@@ -198,6 +198,9 @@ def main(arguments: list[str] | None = None) -> int:
             for figure in figures.every(Bench(scale, directory, bare.build(directory)))
             if figure.name in (options.only or names)
         ]
+        for figure in chosen:
+            for variant, remedy in figure.absent.items():
+                console.print(f"not measured: {figure.name}: {variant}: {remedy}", markup=False)
         runs = run(chosen, scale, console)
 
     verdicts = [v for f in chosen for v in judge(f, runs.samples[f.name], options.quick)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -79,6 +79,9 @@ class Figure:
     claims: list[Claim]
     runs: int | None = None  # where it is not the scale's
     each: bool = False  # it is claimed of each run: one from which the host took much is made again
+    absent: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what is not installed, and how to get it
 
     def rounds(self, scale: Scale) -> int:
         return self.runs or (scale.each if self.each else scale.runs)

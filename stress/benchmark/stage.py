@@ -60,6 +60,7 @@ class Role:
     args: tuple[Any, ...] = ()
     core: int | None = None
     supporting: bool = False
+    parent: bool = False  # of processes that it starts by multiprocessing, and ends
 
 
 @dataclass
@@ -141,7 +142,7 @@ def perform(
     try:
         for role in roles:
             ours, theirs = _processes.Pipe()
-            process = _processes.Process(target=_play, args=(role, theirs), daemon=True)
+            process = _processes.Process(target=_play, args=(role, theirs), daemon=not role.parent)
             process.start()
             theirs.close()
             actors.append(_Actor(role, process, ours))

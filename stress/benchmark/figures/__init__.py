@@ -7,6 +7,7 @@ from benchmark.claims import Bench, Figure
 from . import (
     aio,
     events,
+    executor,
     frames,
     gathering,
     grants,
@@ -17,6 +18,7 @@ from . import (
     newest,
     oneway,
     outstanding,
+    queues,
     requests,
     streams,
     supervised,
@@ -40,6 +42,8 @@ KINDS = (
     newest,
     typing,
     supervised,
+    executor,
+    queues,
     links,
     idle,
 )

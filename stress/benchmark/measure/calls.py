@@ -46,13 +46,13 @@ def time_calls(call: Callable[[bytes], object], seconds: float) -> Latency:
     return latency(took)
 
 
-def call_rate(take: Callable[[int], None], seconds: float) -> float:
+def call_rate(take: Callable[[int], None], seconds: float, calls: int = CALLS) -> float:
     """Replies per second, where ``take(n)`` brings n of them to Python; a fifth more warms up."""
     start = perf_counter_ns()
     while perf_counter_ns() - start < seconds * 2e8:
-        take(CALLS)
+        take(calls)
     count, start = 0, perf_counter_ns()
     while (took := perf_counter_ns() - start) < seconds * 1e9:
-        take(CALLS)
-        count += CALLS
+        take(calls)
+        count += calls
     return count * 1e9 / took
