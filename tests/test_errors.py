@@ -86,6 +86,9 @@ FACTS: dict[str, object] = {
     "results": {},
     "right": "publish",
     "granted": ("buffer.>",),
+    "pool": "frames",
+    "signal": "SIGKILL",
+    "code": None,
 }
 
 
@@ -93,7 +96,7 @@ GROUPS: dict[type[BusError], str] = {
     errors.NotAccepted: "QueueFull RequestsFull MessageTooLarge EncodeError",
     errors.PeerFailed: "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost "
     "InvalidArguments CorrelationCollision Withdrawn TooFewReplies DecodeError InvalidResult "
-    "WaitTimeout",
+    "WaitTimeout WorkerDied TaskTimeout PoolBroken",
     errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed SupervisorClosed "
     "LinkClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
@@ -137,7 +140,7 @@ def test_who_catches_a_group_catches_its_members_and_no_others(cls: type[BusErro
 
 def test_whatever_ends_a_request_without_its_reply_is_a_request_error() -> None:
     ends = "NoRoute RequestTimeout HandlerTimeout EndpointDied RemoteError ReplyLost"
-    ends += " InvalidArguments CorrelationCollision Withdrawn TooFewReplies"
+    ends += " InvalidArguments CorrelationCollision Withdrawn TooFewReplies WorkerDied"
     assert {getattr(errors, name) for name in ends.split()} == set(descendants(errors.RequestError))
 
 

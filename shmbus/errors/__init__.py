@@ -17,6 +17,7 @@ from .attaching import (
 from .ending import BusDown, DrainTimeout, EndpointClosed, Evicted, RingCorrupt, ViewClosed
 from .endpoints import ForkedEndpoint, NoSuchEndpoint, WrongLoop
 from .error import BusError
+from .executing import PoolBroken, TaskTimeout, WorkerDied
 from .gathering import TooFewReplies, WaitTimeout, Withdrawn
 from .grants import Forbidden
 from .groups import (
@@ -105,6 +106,7 @@ __all__ = [
     "NotSupported",
     "PayloadReleased",
     "PeerFailed",
+    "PoolBroken",
     "QueueFull",
     "ReceiveConflict",
     "Refused",
@@ -118,6 +120,7 @@ __all__ = [
     "SetupError",
     "SiteTaken",
     "SupervisorClosed",
+    "TaskTimeout",
     "TooFewReplies",
     "TooManyGroups",
     "TooManyMailboxes",
@@ -126,6 +129,7 @@ __all__ = [
     "WaitTimeout",
     "Withdrawn",
     "Wording",
+    "WorkerDied",
     "WrongLoop",
 ]
 

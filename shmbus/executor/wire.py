@@ -21,8 +21,9 @@ may take (None: any time); whether somebody looks at what it reports."""
 Report = tuple[int, Any]
 """The number of the task, and what it reports."""
 
-Ready = tuple[int, "Failure | None"]
-"""The pid of a worker, and what its initializer raised: None where it can take tasks."""
+Ready = tuple[int, int, "Failure | None"]
+"""The pid of a worker; its number, where the executor has started it, else 0; and what its
+initializer raised: None where it can take tasks."""
 
 
 def check_pool(name: str) -> str:
@@ -63,9 +64,21 @@ def report_type(pool: str) -> str:
     return f"pool.{pool}.report"
 
 
+def begin_type(pool: str) -> str:
+    """Of the event by which an executor tells workers started elsewhere that it is there: they
+    answer that they are ready. Empty."""
+    return f"pool.{pool}.begin"
+
+
 def end_type(pool: str) -> str:
-    """Of the event by which an executor tells the workers that it started to leave; empty."""
+    """Of the event by which an executor tells the workers that it has started to leave. Empty."""
     return f"pool.{pool}.end"
+
+
+def left_type(pool: str) -> str:
+    """Of the command by which a worker started elsewhere says that it takes no more tasks: its
+    pid."""
+    return f"pool.{pool}.left"
 
 
 class Failure:

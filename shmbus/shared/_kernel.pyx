@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from ringbuf._native cimport rb_fence_acquire, rb_load, rb_load_acquire, rb_now
 from shmbus.shared._native cimport (
     NEVER, SB_LATENCY_BUCKETS, SB_LAYOUT, SB_NAME, SB_ROW_FREE, SB_ROW_LIVE, SB_VARIANT, row_at, sb_bus,
-    sb_latency_floor, sb_row, sb_whom_generation, sb_whom_slot, span_ns,
+    sb_end_with, sb_latency_floor, sb_row, sb_whom_generation, sb_whom_slot, span_ns,
 )
 
 from shmbus.shared.bus_facts import BusFacts, Row
@@ -114,6 +114,15 @@ def read_row(mapping, uint64_t slot):
 def unpack_whom(uint64_t whom):
     """Slot and the low half of the generation, from a word that names an endpoint."""
     return sb_whom_slot(whom), sb_whom_generation(whom)
+
+
+def end_with(uint32_t pid, int stat, int pidfd):
+    """From now on this process ends, with what is in the process group that it leads, when that process does, whatever
+    happens here then. The descriptors are of that process, -1 for one that is missing, and stay open. Raises
+    `OSError`."""
+    cdef int failed = sb_end_with(pid, stat, pidfd)
+    if failed:
+        raise OSError(failed, "no thread to watch the other process")
 
 
 def latency_floors():

@@ -27,6 +27,9 @@ cdef extern from "shmbus/shared/native/layout.h" nogil:
     uint32_t sb_whom_slot(uint64_t)
     uint32_t sb_whom_generation(uint64_t)
 
+cdef extern from "shmbus/shared/native/guard.h" nogil:
+    int sb_end_with(uint32_t, int, int)
+
 
 cdef inline const sb_row *row_at(object mapping, uint64_t slot) except? NULL:
     """The row of a slot; NULL where there is none."""

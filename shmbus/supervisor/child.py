@@ -10,10 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 from shmbus.shared import processes
 from shmbus.shared._kernel import monotonic
+from shmbus.shared.exits import Exit, signal_name
 from shmbus.views.discovery import VARIABLE as BUS
 
 from . import target
@@ -25,24 +25,6 @@ PIPE_BYTES = 256 << 10
 """Of output that may wait for a supervisor, where the system grants so much."""
 
 _SWEEPS = 50  # of a session in which processes are started as fast as they are killed
-
-
-class Exit(NamedTuple):
-    """How a process has ended."""
-
-    code: int | None = None
-    """None: by a signal, or it is not known."""
-    signal: str = ""
-
-    def __str__(self) -> str:
-        if self.signal:
-            return f"ended by {self.signal}"
-        return "it has ended" if self.code is None else f"exited with code {self.code}"
-
-    @property
-    def clean(self) -> bool:
-        """Whether all was well."""
-        return self.code == 0
 
 
 class Child:
@@ -75,7 +57,7 @@ class Child:
             return None
         if found.si_code == os.CLD_EXITED:
             return Exit(code=found.si_status)
-        return Exit(signal=_name(found.si_status))
+        return Exit(signal=signal_name(found.si_status))
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, unless it has ended."""
@@ -194,10 +176,3 @@ def _pipe_of(found: Marked) -> int:
             if os.stat(name).st_ino == found.mark.pipe:
                 return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     return -1
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time one
-        return f"signal {number}"

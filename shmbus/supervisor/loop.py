@@ -16,10 +16,11 @@ from typing import Literal, Protocol
 
 from shmbus import errors
 from shmbus.shared._kernel import monotonic
+from shmbus.shared.exits import Exit
 
 from . import child as children
 from . import order
-from .child import Child, Exit
+from .child import Child
 from .mark import Marked
 from .process import Process
 from .runs import Runs

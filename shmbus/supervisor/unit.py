@@ -6,8 +6,9 @@ import time
 from typing import Literal
 
 from shmbus.shared._kernel import monotonic
+from shmbus.shared.exits import Exit
 
-from .child import Child, Exit
+from .child import Child
 from .process import Process
 from .restarts import Restarts
 from .stand_in import StandIn
