@@ -21,7 +21,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 
 
-ROOMS = ("shmbus/shared", "shmbus/endpoint", "shmbus/dispatcher")
+ROOMS = ("shmbus/shared", "shmbus/endpoint", "shmbus/dispatcher", "shmbus/queues")
 
 TOOLS = ("shmbus_command", "shmbus_console", "shmtop")
 
@@ -58,8 +58,8 @@ def test_the_installed_kernel_is_no_test_variant() -> None:
     assert _kernel.build_info()["variant"] == ""
 
 
-PICKLES = {"shmbus/executor/packing.py"}
-"""What is spoken among the processes of one pool alone."""
+PICKLES = {"shmbus/executor/packing.py", "shmbus/queues/_kernel.pyx"}
+"""What is spoken among the processes of one pool, or of one queue, alone."""
 
 
 def test_nothing_else_that_we_ship_unpickles_or_evaluates() -> None:

@@ -49,6 +49,7 @@ ROOMS = {
     "shmbus.host": BASE | SIDES | {"shmbus.bus"},
     "shmbus.supervisor": BASE | SIDES | {"shmbus.bus", "shmbus.events"},
     "shmbus.executor": BASE | SIDES | {"shmbus.bus"},
+    "shmbus.queues": BASE | {"shmbus.shared"},
     "shmbus.aio": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint"},
     "shmbus.links": BASE
     | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint", "shmbus.aio"}
@@ -64,7 +65,7 @@ ROOMS = {
     "shmbus": BASE
     | SIDES
     | {"shmbus.bus", "shmbus.events", "shmbus.executor", "shmbus.fields"}
-    | {"shmbus.links", "shmbus.supervisor"},
+    | {"shmbus.links", "shmbus.queues", "shmbus.supervisor"},
     "shmbus_console": PUBLIC,
     "shmtop": PUBLIC | {"shmbus_console"},
     "shmbus_command": PUBLIC | {"shmbus.aio", "shmbus.links", "shmbus_console", "shmtop"},

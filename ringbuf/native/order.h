@@ -6,6 +6,7 @@
  *   rb_store_release              publishes everything written before it
  *   rb_load_seq / rb_store_seq    take part in the single total order that the wait protocol (bell.h) needs:
  *                                 "I stored, then looked" on both sides, and at least one sees the other
+ *   rb_count_seq                  adds one to a word of several writers, as one step of that order
  *   rb_fence_seq                  one fence in place of many rb_store_seq: stores before it, loads after it
  *   rb_fence_release              stores before it become visible no later than stores after it (seqlocks, journal)
  *   rb_fence_acquire              loads before it are no later than loads after it (seqlocks)
@@ -67,6 +68,8 @@ static inline void rb_fence_acquire(void)
     atomic_thread_fence(memory_order_acquire);
 #endif
 }
+
+static inline void rb_count_seq(rb_word *w) { atomic_fetch_add_explicit(w, 1, memory_order_seq_cst); }
 
 /* A word of one writer that counts: no read-modify-write is needed. */
 static inline void rb_add(rb_word *w, uint64_t n) { rb_store(w, rb_load(w) + n); }

@@ -1,20 +1,5 @@
-"""The queue's kernel.
-
-`name` is the file name in /dev/shm of the queue's own segment; its rings are `name:1`, `name:2` and
-so on, copies of what is in hand `name:hand-ROW`. `create` and `open` raise ringbuf's SegmentErrors
-(SegmentExists, SegmentNoSpace, SegmentNotFound, SegmentMismatch), and NoResource where all rows
-are taken. After `close` or `leave`, calls raise ValueError. `get` raises queue.Empty, `put`
-queue.Full (of put_many, its one argument is how many were put).
-
-`claim()` gives this process (after a fork: the child) a row, so that it counts as a user; every
-call does it where needed. `pledge()` keeps a row for a process that will `open(name, pledge=row)`.
-`close()` ends the use by this object alone, rows stay; `leave()` gives back all rows of this process, and
-where nobody else uses the queue removes its names: True. `look_after_deaths()` frees rows of the dead
-and says how many died with a message in hand (calls that wait do it by themselves).
-"""
-
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self, final
+from typing import Any, NamedTuple, final
 
 LAYOUT: int
 KIND: int
@@ -37,12 +22,12 @@ class QueueCore:
     maxsize: int
     redeliver: bool
 
-    @classmethod
+    @staticmethod
     def create(
-        cls, name: str, *, maxsize: int = 0, redeliver: bool = False, ring_bytes: int = ...
-    ) -> Self: ...
-    @classmethod
-    def open(cls, name: str, *, pledge: int | None = None) -> Self: ...
+        name: str, *, maxsize: int = 0, redeliver: bool = False, ring_bytes: int = ...
+    ) -> QueueCore: ...
+    @staticmethod
+    def open(name: str, *, pledge: int | None = None) -> QueueCore: ...
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None: ...
     def put_nowait(self, obj: Any) -> None: ...
     def put_many(

@@ -8,6 +8,7 @@ tests/shared/test_layout.py compares the files in the tree with the headers. Wha
     ringbuf/native/generated.h          the fingerprint, and assertions of every offset and size
     shmbus/shared/native/generated.h    the same of the bus, and the words of enumerations
     shmbus/shared/_layout.pxd           structures, enumerations and numbers for Cython
+    shmbus/queues/native/generated.h    the same for a queue
     shmbus/shared/layout.py             the same for Python and numpy, below a marked line
     shmbus/endpoint/trouble.py          an enumeration of endpoint/native/trouble.h, likewise
     shmbus/limits.py                    the numbers that bound what users choose
@@ -35,6 +36,7 @@ BUS_HEADERS = (
     "shmbus/shared/native/layout.h",
 )
 PROCESS_HEADER = "shmbus/shared/native/process.h"
+QUEUE_HEADER = "shmbus/queues/native/layout.h"
 TROUBLE_HEADER = "shmbus/endpoint/native/trouble.h"
 
 # Of ringbuf's headers: what a ring in a segment of its own consists of, and what a bus uses.
@@ -125,6 +127,12 @@ def ring_facts(headers: Iterable[Header]) -> Facts:
 def bus_facts(ringbuf: Iterable[Header], bus: Iterable[Header]) -> Facts:
     """What a bus consists of."""
     below, own = facts(ringbuf, only=BELOW), facts(bus)
+    return Facts(below.structures + own.structures, own.enumerations, below.numbers + own.numbers)
+
+
+def queue_facts(ringbuf: Iterable[Header], queue: Header) -> Facts:
+    """What a queue consists of."""
+    below, own = facts(ringbuf, only=(*BELOW, "rb_head8")), facts([queue])
     return Facts(below.structures + own.structures, own.enumerations, below.numbers + own.numbers)
 
 
@@ -331,10 +339,11 @@ def _dtype(field: Field) -> str:
 
 def derived() -> dict[str, str]:
     """What the files should contain, by path."""
-    headers = read(*RING_HEADERS, *BUS_HEADERS, PROCESS_HEADER, TROUBLE_HEADER)
-    ringbuf, bus = headers[: len(RING_HEADERS)], headers[len(RING_HEADERS) : -2]
-    process, trouble = headers[-2:]
+    headers = read(*RING_HEADERS, *BUS_HEADERS, PROCESS_HEADER, TROUBLE_HEADER, QUEUE_HEADER)
+    ringbuf, bus = headers[: len(RING_HEADERS)], headers[len(RING_HEADERS) : -3]
+    process, trouble, queue = headers[-3:]
     ring, everything = ring_facts(ringbuf), bus_facts(ringbuf, bus)
+    of_queue = queue_facts(ringbuf, queue)
     value = {number.name: number.value for number in facts(headers).numbers}
     version = value["SB_LAYOUT_VERSION"]
     of_python = Facts(
@@ -349,6 +358,9 @@ def derived() -> dict[str, str]:
             "RB", "a ring that stands alone", ring, ring.layout(value["RB_STANDALONE_VERSION"])
         ),
         "shmbus/shared/native/generated.h": c_header("SB", "a bus", everything, layout, WORDS),
+        "shmbus/queues/native/generated.h": c_header(
+            "SQ", "a queue", of_queue, of_queue.layout(value["SQ_LAYOUT_VERSION"])
+        ),
         "shmbus/shared/_layout.pxd": cython([*ringbuf, *bus]),
         "shmbus/shared/layout.py": _below(
             "shmbus/shared/layout.py", python_layout(of_python, layout)
