@@ -68,7 +68,8 @@ ROOMS = {
     | {"shmbus.links", "shmbus.queues", "shmbus.supervisor"},
     "shmbus_console": PUBLIC,
     "shmtop": PUBLIC | {"shmbus_console"},
-    "shmbus_command": PUBLIC | {"shmbus.aio", "shmbus.links", "shmbus_console", "shmtop"},
+    "shmbus_command": PUBLIC
+    | {"shmbus.aio", "shmbus.executor", "shmbus.links", "shmbus_console", "shmtop"},
 }
 PLACES = {"ringbuf": ".", "shmbus": "."}  # of a top-level package; of all others: tools
 PACKAGES = {room.partition(".")[0] for room in ROOMS}

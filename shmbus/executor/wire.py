@@ -75,12 +75,6 @@ def end_type(pool: str) -> str:
     return f"pool.{pool}.end"
 
 
-def left_type(pool: str) -> str:
-    """Of the command by which a worker started elsewhere says that it takes no more tasks: its
-    pid."""
-    return f"pool.{pool}.left"
-
-
 class Failure:
     """What a task has raised, with its traceback there as the cause: a reply that is not the
     result."""

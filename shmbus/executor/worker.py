@@ -33,6 +33,8 @@ class Setup(NamedTuple):
     initargs: tuple[Any, ...] = ()
     tasks: int | None = None
     """After how many it leaves; None: never."""
+    reconnect: bool = False
+    """Whether it waits for the next dispatcher where that of the bus dies."""
     number: int = 0
     """Of the worker, at its executor."""
 
@@ -41,22 +43,12 @@ def main(setup: Setup) -> None:
     """Be a worker, in a process that was started for that."""
     _stand_alone()
     _end_with(setup.executor, setup.executor_start)
-    with suppress(errors.Disconnected, errors.AttachError):  # the executor has gone
-        with attach(setup.bus, name=wire.worker_name(setup.pool, os.getpid())) as endpoint:
-            worker = Worker(endpoint, setup.pool, setup.tasks)
-            failure = None
-            try:
-                if setup.initializer is not None:
-                    setup.initializer(*setup.initargs)
-            except BaseException as raised:
-                failure = wire.Failure(raised)
-            if failure is None:
-                endpoint.subscribe(wire.end_type(setup.pool), worker.leave)
-                endpoint.handle(wire.task_type(setup.pool), worker.do)
-            worker.say_ready(setup.number, failure)
-            if failure is not None:
-                raise SystemExit(1)
-            endpoint.run(reconnect=False)
+    name = wire.worker_name(setup.pool, os.getpid())
+    with attach(setup.bus, name=name, reconnect=setup.reconnect) as endpoint:
+        worker = Worker(endpoint, setup.pool, tasks=setup.tasks)
+        with suppress(errors.Disconnected, errors.NoRoute, errors.EndpointDied):  # it has gone
+            worker.begin(setup)
+            endpoint.run(reconnect=setup.reconnect)
 
 
 def _stand_alone() -> None:
@@ -76,47 +68,87 @@ def _end_with(pid: int, start: int) -> None:
 
 
 class Worker:
-    """Does the tasks that come to one endpoint; after `tasks` of them it leaves."""
+    """Does the tasks that come to one endpoint; after `tasks` of them it leaves. `interruptible`:
+    Ctrl-C is for it, and not for its task alone."""
 
-    def __init__(self, endpoint: Endpoint, pool: str, tasks: int | None = None) -> None:
-        self._endpoint, self._pool = endpoint, pool
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        pool: str,
+        *,
+        tasks: int | None = None,
+        interruptible: bool = False,
+    ) -> None:
+        self._endpoint, self._pool, self._left = endpoint, pool, tasks
         self._executor = wire.executor_name(pool)
-        self._left = tasks
+        self._interruptible, self._interrupted = interruptible, False
         self._number: int | None = None
 
-    def say_ready(self, number: int, failure: wire.Failure | None = None) -> None:
+    def begin(self, setup: Setup) -> None:
+        """Take tasks from now on, once what `setup` says has been called. Ends the process where
+        that raises: the executor gives up."""
+        try:
+            if setup.initializer is not None:
+                setup.initializer(*setup.initargs)
+        except BaseException as raised:
+            self.say_ready(setup.number, wire.Failure(_without_us(raised)))
+            raise SystemExit(1) from None
+        self._endpoint.subscribe(wire.end_type(self._pool), self._leave)
+        self.take_tasks()
+        self.say_ready(setup.number)
+
+    def take_tasks(self) -> None:
+        """From now on."""
+        self._endpoint.handle(wire.task_type(self._pool), self._do)
+
+    def say_ready(self, number: int = 0, failure: wire.Failure | None = None) -> None:
         """Tell the executor that tasks may come, or why not."""
         ready: wire.Ready = (os.getpid(), number, failure)
         self._endpoint.request(wire.ready_type(self._pool), packing.pack(ready), timeout=None)
 
-    def leave(self, _: object = None) -> None:
+    def _leave(self, _: object) -> None:
         """Do what has come, then leave the bus."""
-        threading.Thread(target=self._endpoint.close, daemon=True).start()
 
-    def do(self, message: Message) -> None:
+        def leave() -> None:
+            with suppress(errors.BusError):
+                self._endpoint.drain(None)
+
+        threading.Thread(target=leave, daemon=True).start()
+
+    def _do(self, message: Message) -> None:
         """Do a task, and reply with its result."""
         if message.source != self._executor:
             raise PermissionError(f"tasks come from {self._executor!r} alone")
-        message.reply(self._done(message))
+        result = self._done(message)
+        if self._interrupted:
+            self._endpoint.close()  # its requester learns that the worker has gone
+            raise KeyboardInterrupt
+        message.reply(result)
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
-                self._endpoint.close()  # the rest is handed on
+                self._endpoint.close()  # what it has not begun is handed on
 
     def _done(self, message: Message) -> Any:
-        """Its result or what it raised, as a payload."""
+        """The result of a task, or what it has raised, as a payload."""
         global _current
+        where = "unpickling the task"
         try:
-            function, args, kwargs, number, timeout, watched = packing.unpack(message.payload)
+            function, args, kwargs, number, timeout, heard = packing.unpack(message.payload)
             if timeout is not None:
                 message._limit(timeout)
-            self._number = number if watched else None
+            self._number = number if heard else None
             _current = self
+            where = ""
             result = function(*args, **kwargs)
+            where = f"pickling the result of {_name(function)}"
             del function, args, kwargs
             return packing.pack(result)
         except BaseException as raised:
-            return _packed(raised, message)
+            if where:
+                raised.add_note(f"(raised by {where}, in a worker of pool {self._pool!r})")
+            self._interrupted = self._interruptible and isinstance(raised, KeyboardInterrupt)
+            return _packed(_without_us(raised), message)
         finally:
             _current = None
 
@@ -128,21 +160,29 @@ class Worker:
             self._endpoint.request(wire.report_type(self._pool), packing.pack(said), timeout=None)
 
 
-def _packed(raised: BaseException, message: Message) -> Any:
-    """What a task has raised, without our own call of it; or what can be said of it, where it
-    cannot be pickled."""
+def _name(function: object) -> str:
+    """Of a function, for errors."""
+    return str(getattr(function, "__qualname__", repr(function)))
+
+
+def _without_us(raised: BaseException) -> BaseException:
+    """It, with a traceback that begins where our call leads to."""
     trace = raised.__traceback__
-    raised.__traceback__ = trace.tb_next if trace is not None and trace.tb_next else trace
+    return raised.with_traceback(trace and trace.tb_next)
+
+
+def _packed(raised: BaseException, message: Message) -> Any:
+    """What a task has raised; or what can be said of it, where that cannot be pickled."""
     failure = wire.Failure(raised)
     try:
         packed = packing.pack(failure)
-        packing.unpack(packed)
+        packing.unpack(packed)  # what cannot be unpickled here cannot be there
         return packed
     except Exception:
         kind = type(raised)
         told = errors.RemoteError(
             type=message.type,
-            endpoint=message.source,
+            endpoint=wire.worker_name(message.type.split(".")[1], os.getpid()),
             error=f"{kind.__module__}.{kind.__qualname__}",
             message=str(raised),
         )

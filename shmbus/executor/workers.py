@@ -79,6 +79,8 @@ class Running:
     def __init__(self, pid: int, number: int, process: BaseProcess | None) -> None:
         self.pid, self.number, self.process = pid, number, process
         self.killed = False
+        self.left = False
+        """Of one that was started elsewhere: whether its endpoint is gone."""
         self.fd = -1
         """Readable once it has ended."""
         self._owned = False
@@ -104,7 +106,7 @@ class Running:
 
     def has_ended(self) -> bool:
         """Whether it has ended."""
-        if self.fd < 0:
+        if self.left or self.fd < 0:
             return True
         look = select.poll()
         look.register(self.fd, select.POLLIN)
@@ -164,7 +166,6 @@ class Workers:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = background.thread_of(endpoint.name, "workers", self._attend)
         endpoint.handle(wire.ready_type(self._pool), self._told_ready)
-        endpoint.handle(wire.left_type(self._pool), self._told_left)
         background.start(self._thread, endpoint.name, "workers")
 
     @property
@@ -237,31 +238,29 @@ class Workers:
             self._break(reason, failure.traceback)
             return
         with self._changed:
-            if not self._is_there(pid, number):
+            if pid in self._ready or not (number == 0 or self._is_there(pid, number)):
                 return
             self._failed = 0
             self._ready.add(pid)
+            if number == 0:
+                self._running[pid] = joined = Running(pid, 0, None)
+        if number == 0:
+            self._watch(joined, message.source)
         self._on_ready(pid)
 
     def _is_there(self, pid: int, number: int) -> bool:
-        """Whether a worker that says that it is ready has not ended since. One that was started
-        elsewhere is watched from here on."""
+        """Whether a worker that says that it is ready has not ended since."""
         running = self._running.get(pid)
-        if number:
-            return number == (running.number if running else self._starting)
-        if running is None:
-            running = Running(pid, 0, None)
-            if running.fd < 0:
-                return False
-            self._running[pid] = running
-            self._ring()
-        return True
+        return number == (running.number if running else self._starting)
 
-    def _told_left(self, message: Message) -> None:
-        if wire.is_worker(self._pool, message.source):
-            pid: int = packing.unpack(message.payload)
-            with self._changed:
-                self._ready.discard(pid)
+    def _watch(self, joined: Running, endpoint: str) -> None:
+        """One that was started elsewhere has ended when its endpoint has."""
+
+        def over(_: object) -> None:
+            joined.left = True
+            self._ring()
+
+        self._endpoint.on_death(endpoint, over)
 
     # The thread --------------------------------------------------------------------------------
 
@@ -321,7 +320,8 @@ class Workers:
         look = select.poll()
         with self._changed:
             for fd in (self._bell, *(running.fd for running in self._running.values())):
-                look.register(fd, select.POLLIN)
+                if fd >= 0:
+                    look.register(fd, select.POLLIN)
         look.poll(None if pause is None else pause * 1000)
         with suppress(OSError):
             os.eventfd_read(self._bell)

@@ -32,6 +32,7 @@ COMMANDS = {
     "top": "top:top",
     "types": "flowing:types",
     "wait": "wait:wait",
+    "worker": "working:worker",
     "demo": "demo.command:demo",
     "serve": "serve:serve",
     "up": "up.command:up",
