@@ -10,7 +10,9 @@
 
 #include "shmbus/queues/native/segment.h"
 
+#ifndef SQ_MOST_RING
 #define SQ_MOST_RING (64u << 20) /* bytes: capacity that rings for any record grow to */
+#endif
 
 static inline struct sq_ring_segment *sq_ring(const struct sq_mapped *m) { return m->at; }
 

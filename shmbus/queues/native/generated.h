@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SQ_LAYOUT 0x00000001249be7ebull
+#define SQ_LAYOUT 0x00000001d5fbf1aeull
 
 #define SQ_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -61,7 +61,8 @@ SQ_FIELD(sq_row, hand_to, 72, 8);
 SQ_FIELD(sq_row, hand_count, 80, 8);
 SQ_FIELD(sq_row, hand_at, 88, 8);
 SQ_FIELD(sq_row, taken, 96, 8);
-SQ_FIELD(sq_row, done, 104, 8);
+SQ_FIELD(sq_row, taken_before, 104, 8);
+SQ_FIELD(sq_row, done, 112, 8);
 
 _Static_assert(sizeof(struct sq_queue) == 66240, "sq_queue");
 SQ_FIELD(sq_queue, prefix, 0, 64);

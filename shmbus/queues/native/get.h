@@ -126,8 +126,6 @@ static inline enum sq_status sq_get(struct sq_core *c, struct sq_user *u, uint64
     }
     sq_unlock(r->lock);
     sq_wake(&r->bell, call, &c->none_asleep[1]);
-    if (*got)
-        rb_add(&sq_row_of(c, u)->taken, *got);
     return status;
 }
 

@@ -58,10 +58,14 @@ static inline void sq_note_hand(const struct sq_core *c, const struct sq_user *u
                                 uint64_t count)
 {
     struct sq_row *row = sq_row_of(c, u);
+    uint64_t taken = rb_load(&row->taken);
     rb_store(&row->hand_from, from);
     rb_store(&row->hand_to, to);
     rb_store(&row->hand_at, 0);
+    rb_store(&row->taken_before, taken);
     rb_store_release(&row->hand_count, count);
+    RB_FAIL("queue.notes");
+    rb_store_release(&row->taken, taken + count); /* behind the count: sq_correct_hand takes both back */
     RB_FAIL("queue.noted");
 }
 
@@ -81,6 +85,8 @@ static inline void sq_drop_first(const struct sq_core *c, const struct sq_user *
 /* The holder of the consumers' role died, and the tail is there. */
 static inline void sq_correct_hand(struct sq_row *dead, uint64_t tail)
 {
-    if (rb_load(&dead->hand_count) && rb_load(&dead->hand_to) > tail)
-        rb_store(&dead->hand_count, 0);
+    if (rb_load(&dead->hand_count) && rb_load(&dead->hand_to) > tail) {
+        rb_store_release(&dead->taken, rb_load(&dead->taken_before));
+        rb_store_release(&dead->hand_count, 0);
+    }
 }

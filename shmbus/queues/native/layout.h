@@ -62,9 +62,10 @@ struct sq_row { /* of one thread of one process */
     rb_word tid;                      /* by the book's holder */
     _Alignas(RB_LINE) rb_word hand_from; /* by the row's user: position of the first message in hand */
     rb_word hand_to;                  /* by the row's user: where the tail is once they are taken */
-    rb_word hand_count;               /* by the row's user, and by the book's holder after its death; 0: none */
+    rb_word hand_count;               /* by the row's user; after its death by who heals its role, or has the book */
     rb_word hand_at;                  /* by the same: offset in its memory of the first one in hand */
-    rb_word taken;                    /* by the row's user: messages so far */
+    rb_word taken;                    /* by the row's user: messages so far, */
+    rb_word taken_before;             /* and before those in hand */
     rb_word done;                     /* by the row's user: for which it has said so */
 };
 

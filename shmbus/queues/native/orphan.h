@@ -52,7 +52,6 @@ static inline enum sq_status sq_take_from(struct sq_core *c, struct sq_user *u, 
         rb_store(&q->book.next[1], rb_load(&orphan->hand_count) - 1);
         rb_store_release(&q->book.step, SQ_TAKES_OVER);
         sq_note_hand(c, u, copy.position, copy.position, 1);
-        rb_add(&sq_row_of(c, u)->taken, 1);
         sq_finish_taking_over(q);
     }
     sq_unmap(&m);

@@ -37,6 +37,7 @@ static inline void sq_finish_taking_over(struct sq_queue *q)
     struct sq_book *b = &q->book;
     struct sq_row *orphan = &q->rows[rb_load(&b->row) % SQ_ROWS], *taker = &q->rows[rb_load(&b->taker) % SQ_ROWS];
     if (rb_load(&taker->hand_count) && rb_load(&taker->hand_from) == rb_load(&b->position)) {
+        rb_store(&taker->taken, rb_load(&taker->taken_before) + 1);
         rb_store(&orphan->hand_at, rb_load(&b->next[0]));
         rb_store(&orphan->hand_count, rb_load(&b->next[1]));
         RB_FAIL("queue.handed");
