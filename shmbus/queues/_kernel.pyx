@@ -34,6 +34,7 @@ from typing import NamedTuple
 from ringbuf.errors import RingCorrupt, SegmentNoSpace, SegmentNotFound
 from ringbuf.segment import REMEDIES, Segment, available
 from shmbus.errors import NoResource
+from shmbus.shared.processes import namespace
 
 log = logging.getLogger("shmbus")
 
@@ -106,6 +107,7 @@ cdef extern from "shmbus/queues/native/leave.h" nogil:
         char *name
         uint64_t pid
         uint64_t start_time
+        uint64_t namespace_ "namespace"
         sq_mapped put_ring
         sq_mapped get_ring
     struct sq_user:

@@ -105,6 +105,7 @@ cdef class QueueCore:
         sb_read_stat(fd, &stat)
         close(fd)
         self._core.start_time = stat.start_time
+        self._core.namespace_ = namespace("pid")
         sq_unmap(&self._core.put_ring)
         sq_unmap(&self._core.get_ring)
         self._rows = set()

@@ -28,7 +28,7 @@ struct sq_mapped { /* a segment in this process's memory */
 struct sq_core {
     struct sq_queue *shared;
     char name[SQ_MAX_FILE];
-    uint64_t pid, start_time;
+    uint64_t pid, start_time, namespace; /* this process; the namespace is that of pids */
     struct sq_mapped put_ring, get_ring; /* used by the holder of the role */
     struct rb_producer producer;
     struct rb_consumer consumer;

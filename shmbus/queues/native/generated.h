@@ -5,7 +5,7 @@
 #pragma once
 
 /* Version << 32 | fingerprint: two builds whose words agree read shared memory alike. */
-#define SQ_LAYOUT 0x00000001d5fbf1aeull
+#define SQ_LAYOUT 0x000000016e0689ecull
 
 #define SQ_FIELD(type, field, at, size) \
     _Static_assert(offsetof(struct type, field) == (at) && \
@@ -56,6 +56,7 @@ SQ_FIELD(sq_row, state, 0, 8);
 SQ_FIELD(sq_row, pid, 8, 8);
 SQ_FIELD(sq_row, start_time, 16, 8);
 SQ_FIELD(sq_row, tid, 24, 8);
+SQ_FIELD(sq_row, namespace, 32, 8);
 SQ_FIELD(sq_row, hand_from, 64, 8);
 SQ_FIELD(sq_row, hand_to, 72, 8);
 SQ_FIELD(sq_row, hand_count, 80, 8);

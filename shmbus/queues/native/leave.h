@@ -42,8 +42,7 @@ static inline bool sq_take_leave(struct sq_core *c, uint64_t until)
     bool last = !rb_load(&q->gone);
     for (uint32_t i = 0; last && i < SQ_ROWS; i++) {
         uint64_t state = rb_load(&q->rows[i].state);
-        last = state == SQ_FREE || state == SQ_ORPHANED ||
-               (rb_load(&q->rows[i].pid) != c->pid && sq_is_dead(&q->rows[i]));
+        last = state == SQ_FREE || state == SQ_ORPHANED || sq_is_dead(c, &q->rows[i]);
     }
     if (last) {
         rb_store(&q->gone, 1);

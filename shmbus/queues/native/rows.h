@@ -80,6 +80,7 @@ static inline enum sq_status sq_fill_row(struct sq_core *c, uint64_t state, uint
     rb_store(&row->pid, c->pid);
     rb_store(&row->start_time, c->start_time);
     rb_store(&row->tid, tid);
+    rb_store(&row->namespace, c->namespace);
     rb_store(&row->hand_count, 0);
     rb_store(&row->taken, 0);
     rb_store(&row->done, 0);
@@ -130,10 +131,12 @@ static inline enum sq_status sq_give_back_row(struct sq_core *c, uint32_t number
     return SQ_OK;
 }
 
-/* Is the process that wrote itself into the row dead? */
-static inline bool sq_is_dead(const struct sq_row *row)
+/* Is the process that wrote itself into the row dead, as far as this one can know? */
+static inline bool sq_is_dead(const struct sq_core *c, const struct sq_row *row)
 {
     uint32_t pid = (uint32_t)rb_load(&row->pid);
+    if (pid == c->pid || rb_load(&row->namespace) != c->namespace)
+        return false;
     int fd = sb_open_stat(pid);
     if (fd < 0)
         return errno == ENOENT && !sb_process_there(pid);
@@ -153,7 +156,7 @@ static inline enum sq_status sq_bury(struct sq_core *c, const struct sq_user *u,
     struct sq_row *row = &q->rows[index];
     uint64_t state = rb_load_acquire(&row->state);
     *in_hand = 0;
-    if ((state != SQ_USED && state != SQ_PLEDGED) || rb_load(&row->pid) == c->pid || !sq_is_dead(row))
+    if ((state != SQ_USED && state != SQ_PLEDGED) || !sq_is_dead(c, row))
         return SQ_OK;
     enum sq_status status = sq_begin_get(c, u, until); /* the roles are healed, if it died with one */
     if (status != SQ_OK)
@@ -164,7 +167,7 @@ static inline enum sq_status sq_bury(struct sq_core *c, const struct sq_user *u,
     sq_unlock(q->producers.lock);
     if ((status = sq_take_book(q, until)) != SQ_OK)
         return status;
-    if (rb_load(&row->state) == state && rb_load(&row->pid) != c->pid && sq_is_dead(row)) {
+    if (rb_load(&row->state) == state && sq_is_dead(c, row)) {
         *in_hand = rb_load(&row->hand_count);
         sq_account(q, index, true);
     }
