@@ -118,6 +118,7 @@ cdef extern from "shmbus/queues/native/leave.h" nogil:
         uint64_t size
         uint64_t at
         uint64_t end
+        bint busy
     struct sq_item:
         rb_head8 head
         uint64_t value

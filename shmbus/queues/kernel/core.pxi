@@ -261,7 +261,7 @@ cdef class QueueCore:
                         uint64_t deadline) except -1:
         """Put at least one of them, waiting for what kept a first attempt from that."""
         cdef uint64_t until, patient = rb_now() + PATIENCE
-        cdef uint64_t last = deadline if deadline > patient else patient
+        cdef uint64_t last = deadline if deadline else patient
         cdef rb_look look
         while not put[0]:
             if status == SQ_CORRUPT or status == SQ_GONE:
@@ -272,10 +272,12 @@ cdef class QueueCore:
                 raise Full
             until = min(last if status == SQ_BUSY else deadline, rb_now() + SQ_SLICE_NS)
             look = sq_look_room if status == SQ_WAIT else <rb_look>_never
+            u.busy = True
             with nogil:
                 if status != SQ_BUSY:
                     sq_sleep(u, &self._core.shared.consumers.bell, look, &self._look, until)
                 status = sq_put(&self._core, u, items, number, put, until)
+            u.busy = False
             if not put[0]:
                 self._attend()
         return 0
@@ -341,7 +343,7 @@ cdef class QueueCore:
 
     cdef int _take_later(self, sq_user *u, uint64_t most, sq_status status, uint64_t deadline) except -1:
         cdef uint64_t until, got = 0, patient = rb_now() + PATIENCE
-        cdef uint64_t last = deadline if deadline > patient else patient
+        cdef uint64_t last = deadline if deadline else patient
         while u.end == 0:
             if status == SQ_CORRUPT or status == SQ_GONE:
                 raise self._corrupt()
@@ -351,6 +353,7 @@ cdef class QueueCore:
             if rb_now() >= (last if status == SQ_BUSY else deadline):
                 raise Empty
             until = min(last if status == SQ_BUSY else deadline, rb_now() + SQ_SLICE_NS)
+            u.busy = True
             with nogil:
                 if status != SQ_BUSY:
                     sq_sleep(u, &self._core.shared.producers.bell, sq_look_message, &self._look, until)
@@ -359,6 +362,7 @@ cdef class QueueCore:
                     status = sq_take_over(&self._core, u, until)
                 if status != SQ_OK:
                     status = sq_get(&self._core, u, most, &got, until)
+            u.busy = False
             if u.end == 0:
                 self._attend()
         return 0
@@ -410,8 +414,10 @@ cdef class QueueCore:
         cdef sq_user *u = self._user()
         cdef sq_status status = sq_task_done(&self._core, u, 0)
         while status == SQ_BUSY:
+            u.busy = True
             with nogil:
                 status = sq_task_done(&self._core, u, rb_now() + SQ_SLICE_NS)
+            u.busy = False
             if status == SQ_BUSY:
                 self._attend()
         if status != SQ_OK:
@@ -426,8 +432,10 @@ cdef class QueueCore:
             if rb_now() >= deadline:
                 return False
             until = min(deadline, rb_now() + SQ_SLICE_NS)
+            u.busy = True
             with nogil:
                 sq_sleep(u, &self._core.shared.book.bell, sq_look_finished, &self._look, until)
+            u.busy = False
             self._attend()
         return True
 

@@ -44,6 +44,7 @@ struct sq_user { /* a thread */
     uint8_t *data;         /* records that it took: */
     uint64_t size;         /* bytes of memory, */
     uint64_t at, end;      /* and of what is not decoded yet */
+    bool busy;             /* it waits in a call, without the GIL */
 };
 
 static inline struct sq_row *sq_row_of(const struct sq_core *c, const struct sq_user *u)
