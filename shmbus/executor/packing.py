@@ -1,16 +1,45 @@
-"""Values of a pool as payloads: pickle, which is spoken among the processes of one pool alone."""
+"""Values of a pool as payloads: pickle, which is spoken among the processes of one pool alone.
+
+Large buffers, such as those of arrays, go beside the pickle (PEP 574): as arrays of bytes in one
+frame, which is written once, into the sender's pool, and read where it lies there.
+"""
 
 from __future__ import annotations
 
 import pickle
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+BESIDE = 64 << 10
+"""Bytes from which on a buffer goes beside the pickle. Smaller ones are copied, and can be written
+to at the receiver."""
+
 
 def pack(value: object) -> Any:
     """The payload that stands for a value. Raises what pickling it raises."""
-    return pickle.dumps(value, protocol=5)
+    beside: list[NDArray[np.uint8]] = []
+
+    def within(buffer: pickle.PickleBuffer) -> bool:
+        """Whether this one is to be in the pickle."""
+        try:
+            memory = buffer.raw()
+        except BufferError:  # it has gaps
+            return True
+        if memory.nbytes < BESIDE:
+            return True
+        beside.append(np.frombuffer(memory, np.uint8))
+        return False
+
+    pickled = pickle.dumps(value, protocol=5, buffer_callback=within)
+    return [pickled, *beside] if beside else pickled
 
 
 def unpack(payload: Any) -> Any:
-    """The value that a payload stands for. Raises what unpickling it raises."""
+    """The value that a payload stands for. Of what came beside the pickle it has views, which keep
+    the memory and cannot be written to. Raises what unpickling it raises."""
+    if type(payload) is list:
+        pickled, *beside = payload
+        return pickle.loads(pickled, buffers=beside)
     return pickle.loads(payload)
