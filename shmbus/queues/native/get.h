@@ -7,6 +7,8 @@
 #include "shmbus/queues/native/hand.h"
 #include "shmbus/queues/native/put.h"
 
+#include <stdlib.h>
+
 #define SQ_MOST_AT_ONCE 262144u /* bytes that one sq_get copies, unless a single record has more */
 
 static inline enum sq_status sq_begin_get(struct sq_core *c, const struct sq_user *u, uint64_t until)

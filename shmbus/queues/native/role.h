@@ -30,7 +30,7 @@ static inline int sq_make_lock(uint64_t *lock)
 
 static inline int sq_wait_for_lock(pthread_mutex_t *m, uint64_t until)
 {
-#ifdef RB_HAVE_SEM_CLOCKWAIT /* the same C libraries have this one */
+#if defined(RB_HAVE_SEM_CLOCKWAIT) && !defined(RB_TSAN) /* the same C libraries have it, the sanitizer has not */
     struct timespec t = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
     return pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &t);
 #else
