@@ -49,6 +49,7 @@ from .views.discovery import buses
 from .views.observe import BusView, observe
 
 if TYPE_CHECKING:
+    from .executor.executor import Executor
     from .links.config import LinkConfig
     from .links.link import Link, link
 
@@ -65,6 +66,7 @@ __all__ = [
     "Disconnected",
     "Endpoint",
     "EndpointDied",
+    "Executor",
     "Forbidden",
     "Grant",
     "HandlerTimeout",
@@ -104,7 +106,13 @@ _OF_LINKS = ("Link", "LinkConfig", "link")
 
 
 def __getattr__(name: str) -> Any:
-    """Links are for those who use them: they take an event loop, which takes long to import."""
+    """What takes long to import is for those who use it: links take an event loop, an executor
+    takes `multiprocessing`."""
+    if name == "Executor":
+        from .executor.executor import Executor
+
+        globals().update(Executor=Executor)
+        return Executor
     if name not in _OF_LINKS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import links

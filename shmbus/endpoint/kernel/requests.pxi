@@ -97,6 +97,11 @@ cdef class PendingReply:
             return None, None, None
         return self._requests.holder_of(self)
 
+    @property
+    def _identity(self):
+        """Its correlation id, of one that has an answer; else None."""
+        return None if self._message is None else self._message.correlation_id
+
     def _ended(self):
         """Wait until it is done: its reply, or the error that came instead."""
         if self._outcome == PENDING:
@@ -774,6 +779,30 @@ cdef class Requests:
         ep_unlock(self._connection.e)
         return 0
 
+    # For an executor, which completes its requests itself, in whatever thread comes by -----------------------------
+
+    def complete_here(self):
+        """From here on all that are done are among `take_done`, and collecting them wakes nobody."""
+        self.quiet = True
+
+    def begin_now(self, PendingReply pending not None, str type not None, payload, Deadline deadline not None):
+        """Send a request without waiting: False where the ring, the table or the pool is full. `pending` is new."""
+        return self.begin_at_once(pending, type, payload, deadline, None, 1, None)
+
+    def take_done(self):
+        """Those that are done since last asked."""
+        self.collect()
+        return self.take_told()
+
+    def await_reply(self, PendingReply pending not None, uint64_t until):
+        """Wait until it is done, or `until` (ns): whether it is done."""
+        return pending._outcome != PENDING or self.wait(pending, until)
+
+    def tell_at_once(self, PendingReply pending not None):
+        """Have `stand_by` return when this one is done."""
+        if pending._outcome == PENDING:
+            self.alert(pending)
+
     # For who serves ---------------------------------------------------------------------------------------------
 
     def take_cancelled(self):
@@ -798,6 +827,12 @@ cdef class Requests:
     def attend(self, uint64_t deadline, uint64_t most):
         """Wait until there is somebody to tell, or `deadline` (ns), or `nudge`, but `most` nanoseconds; returns
         those that are to be told."""
+        self.stand_by(deadline, most)
+        self.collect()
+        return self.take_told()
+
+    cpdef int stand_by(self, uint64_t deadline, uint64_t most) except -1:
+        """The waiting of `attend`."""
         cdef ep_endpoint *e = self._connection.e
         if most != NEVER:
             deadline = min(deadline, rb_now() + most)
@@ -806,8 +841,7 @@ cdef class Requests:
         ep_lock(e)
         e.nudge = False
         ep_unlock(e)
-        self.collect()
-        return self.take_told()
+        return 0
 
     def take_told(self):
         """Those that are to be told."""

@@ -1,0 +1,369 @@
+"""The calls of an executor on their way: which wait, which are under way, and what became of them.
+
+There is no thread that must run for a call to get on. Whoever comes, by submitting or by waiting
+for a result, takes the replies that have come and sends what waits, one at a time; the executor's
+own thread (`attending`) does that where nobody comes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shmbus import errors
+from shmbus.endpoint._kernel import PendingReply, until
+from shmbus.shared._kernel import monotonic_ns
+
+from .packing import unpack
+from .wire import Failure
+
+if TYPE_CHECKING:
+    from shmbus.endpoint.endpoint import Endpoint
+
+NEVER = 2**64 - 1
+
+AHEAD = 10_000_000
+"""Nanoseconds of work that may be under way: what is not sent can still be withdrawn, or go to a
+worker that comes later."""
+
+MEASURE = 2_000_000
+"""Nanoseconds over which it is counted how much is done."""
+
+SLICE = 50_000_000
+"""Nanoseconds after which who waits looks whether its call was ended without a reply."""
+
+
+class Call:
+    """A function with its arguments, packed, that is to be called in a worker."""
+
+    _packed: Any = None
+    _function: Any
+    _number: int
+    _retries = 0
+    _sent: Sent | None = None
+    """Its request, while that is under way."""
+
+    def _ended(self) -> bool:
+        """Whether it has its result, or never will."""
+        raise NotImplementedError
+
+    def _end(self, result: Any, error: BaseException | None) -> bool:
+        """It has ended: whether somebody is to be called. By the holder of the line's guard."""
+        raise NotImplementedError
+
+    def _cancel(self) -> bool | None:
+        """It is cancelled. None: just now; else whether it was before. By the holder of the
+        guard."""
+        raise NotImplementedError
+
+    def _invoke_callbacks(self) -> None:
+        """Call those who want to know that it has ended."""
+
+
+class Sent(PendingReply):
+    """The request that a call is."""
+
+    __slots__ = ("call",)
+    __hash__ = object.__hash__
+    call: Call
+
+
+class Line:
+    """The calls of one executor."""
+
+    def __init__(self, endpoint: Endpoint, task_type: str, workers: int) -> None:
+        self.endpoint = endpoint
+        self.requests = endpoint._requests
+        self.requests.complete_here()
+        self.type = task_type
+        self.guard = threading.Condition()
+        """Held while calls end, and by who looks at several of them."""
+        self.waiting: deque[Call] = deque()
+        self.under_way: set[Sent] = set()
+        self.to_call: deque[Call] = deque()
+        """Those that have ended, and of which somebody is to be told by the executor's thread."""
+        self.open = False
+        """Whether there is a worker to send to."""
+        self.broken: BaseException | None = None
+        """Why no call can end well any more."""
+        self.comings = 0
+        """How often somebody has come."""
+        self.present = 0
+        """Threads that wait for a result."""
+        self.eager = False
+        """Whether the executor's thread is to be told of each reply."""
+        self.resting = False
+        """Whether that thread waits for the next call."""
+        self._turn = threading.Lock()
+        self._never = until(None, None)
+        self._least = workers + 1
+        self._most = self.requests.limit
+        self._window = self._least
+        self._since = 0
+        self._done = 0
+        self._wanted = 0
+        self._workers = workers
+
+    def appoint(
+        self,
+        *,
+        died: Callable[[Call, errors.EndpointDied], BaseException],
+        overdue: Callable[[Call, errors.HandlerTimeout], BaseException],
+        stop: Callable[[Sent], None],
+        end: Callable[[Sent, errors.HandlerTimeout], None],
+        want: Callable[[int], None],
+        ready: Callable[[], int],
+    ) -> None:
+        """Say what those are to do who see to the workers. `died`, `overdue`: the error of a call
+        whose worker is gone, or took too long. `stop`: withdraw a request, and end the worker that
+        has begun it; `end`: end one that has taken too long. `want`: have so many workers;
+        `ready`: how many can take calls."""
+        self._died, self._overdue = died, overdue
+        self._stop, self._end_overdue = stop, end
+        self._want, self._ready = want, ready
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call has not ended."""
+        return bool(self.under_way or self.waiting)
+
+    # Coming by ------------------------------------------------------------------------------------
+
+    def add(self, call: Call) -> None:
+        """Send it, or let it wait for its turn."""
+        self.waiting.append(call)
+        if self._wanted < self._workers:
+            self._want_more()
+        self.come()
+
+    def _want_more(self) -> None:
+        wanted = min(len(self.waiting) + len(self.under_way), self._workers)
+        if wanted > self._wanted:
+            self._wanted = wanted
+            self._want(wanted)
+
+    def opened(self, workers: int) -> None:
+        """So many workers can take calls now."""
+        self.open = workers > 0
+        self._least = max(self._workers, workers) + 1
+        self._window = max(self._window, self._least)
+        if self.open:
+            self.come()
+
+    def look_for_workers(self) -> None:
+        """Try again where there was none."""
+        if not self.open and self._ready():
+            self.open = True
+
+    def come(self) -> bool:
+        """Take the replies that have come, and send what waits: False if somebody else does so."""
+        self.comings += 1
+        while True:
+            if not self._turn.acquire(blocking=False):
+                return False
+            try:
+                self._take()
+                stuck = self._send()
+            finally:
+                self._turn.release()
+            if stuck or not self._may_send():  # what was added meanwhile was left to us
+                return True
+
+    def wait_for(self, call: Call, timeout: float | None) -> None:
+        """Wait until it has ended. Raises `TimeoutError` after `timeout` seconds."""
+        self._wait(call._ended, call, timeout)
+
+    def wait_until(self, ended: Callable[[], bool], timeout: float | None) -> None:
+        """Wait until that is true, which it becomes when a call ends. Raises `TimeoutError`."""
+        self._wait(ended, None, timeout)
+
+    def _wait(self, ended: Callable[[], bool], call: Call | None, timeout: float | None) -> None:
+        end = NEVER if timeout is None else monotonic_ns() + int(max(0.0, timeout) * 1e9)
+        requests = self.requests
+        self.present += 1
+        try:
+            while True:
+                seen = requests.completions
+                here = self.come()
+                if ended():
+                    return
+                now = monotonic_ns()
+                if now >= end:
+                    raise TimeoutError
+                if not here:
+                    if self._turn.acquire(timeout=min(SLICE, end - now) / 1e9):
+                        self._turn.release()
+                    continue
+                until = min(end, now + SLICE)
+                sent = call._sent if call is not None else None
+                try:
+                    if sent is None:
+                        requests.await_completion(seen, until)
+                    else:
+                        requests.await_reply(sent, until)
+                except errors.BusError as why:
+                    self.fail(why)
+        finally:
+            self.present -= 1
+
+    # Replies --------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        try:
+            done = self.requests.take_done()
+        except errors.BusError as why:
+            self.fail(why)
+            return
+        if not done:
+            return
+        self._count(len(done))
+        ends: list[tuple[Call, Any, BaseException | None]] = []
+        for sent in done:
+            self.under_way.discard(sent)
+            call = sent.call
+            call._sent = None
+            if not call._ended():
+                self._look_at(sent, call, ends)
+        if ends:
+            self.end(ends)
+
+    def _look_at(
+        self, sent: Sent, call: Call, ends: list[tuple[Call, Any, BaseException | None]]
+    ) -> None:
+        """Take what came of it: it has ended, or is to be sent again."""
+        message = sent._ended()
+        if isinstance(message, errors.BusError):
+            error = self._meaning(sent, call, message)
+            if error is not None:
+                ends.append((call, None, error))
+            return
+        try:
+            result = unpack(message.payload)
+        except BaseException as why:
+            ends.append((call, None, why))
+            return
+        if type(result) is Failure:
+            ends.append((call, None, result.exception))
+        else:
+            ends.append((call, result, None))
+
+    def _meaning(self, sent: Sent, call: Call, error: errors.BusError) -> BaseException | None:
+        """What this error means for the call; None: it is to be sent again."""
+        if isinstance(error, errors.HandlerTimeout):
+            self._end_overdue(sent, error)
+            return self._overdue(call, error)
+        if isinstance(error, errors.EndpointDied):
+            if error.begun and not call._retries:
+                return self._died(call, error)
+            call._retries -= error.begun
+        elif isinstance(error, errors.NoRoute):
+            self.open = False
+        elif not isinstance(error, errors.QueueFull):
+            return error
+        self.waiting.appendleft(call)
+        return None
+
+    def end(self, ends: list[tuple[Call, Any, BaseException | None]]) -> None:
+        """These calls have ended so."""
+        with self.guard:
+            told = [call for call, result, error in ends if call._end(result, error)]
+        if told:
+            self.to_call.extend(told)
+            self.requests.nudge()
+
+    def fail(self, error: BaseException) -> None:
+        """End all calls with this error, and those to come."""
+        with self.guard:
+            if self.broken is not None:
+                return
+            self.broken = error
+        self.withdraw(error)
+
+    def withdraw(self, error: BaseException) -> None:
+        """End all calls with this error."""
+        calls = [sent.call for sent in list(self.under_way)]
+        while self.waiting:
+            calls.append(self.waiting.popleft())
+        self.end([(call, None, error) for call in calls])
+        for sent in list(self.under_way):
+            sent.cancel()
+
+    def cancel_waiting(self) -> None:
+        """Cancel the calls that were not sent."""
+        while self.waiting:
+            self.cancel(self.waiting.popleft())
+
+    def cancel(self, call: Call) -> bool:
+        """End it, wherever it is: False if it has ended otherwise."""
+        with self.guard:
+            cancelled = call._cancel()
+            if cancelled is not None:
+                return cancelled
+        sent = call._sent
+        if sent is not None:
+            self._stop(sent)
+        call._invoke_callbacks()
+        return True
+
+    def _count(self, done: int) -> None:
+        """Let so much be under way as is done in a short time."""
+        self._done += done
+        now = monotonic_ns()
+        elapsed = now - self._since
+        if elapsed >= MEASURE:
+            window = self._done * AHEAD // elapsed
+            self._window = max(self._least, min(window, self._most))
+            self._since, self._done = now, 0
+
+    # Requests -------------------------------------------------------------------------------------
+
+    def _may_send(self) -> bool:
+        return bool(self.waiting) and self.open and len(self.under_way) < self._window
+
+    def _send(self) -> bool:
+        """Send what waits: whether there was no space for it."""
+        waiting, under_way, begin = self.waiting, self.under_way, self.requests.begin_now
+        while waiting and self.open and len(under_way) < self._window:
+            call = waiting.popleft()
+            if call._ended():
+                continue
+            sent = Sent.__new__(Sent)
+            sent.call = call
+            try:
+                begun = begin(sent, self.type, call._packed, self._never)
+            except errors.Disconnected as why:
+                waiting.appendleft(call)
+                self.fail(why)
+                return True
+            except Exception as why:  # of this call's payload
+                self.end([(call, None, why)])
+                continue
+            if not begun:
+                waiting.appendleft(call)
+                return True
+            call._sent = sent
+            under_way.add(sent)
+            if self.eager:
+                self.requests.tell_at_once(sent)
+        if self.resting:
+            self.resting = False
+            self.requests.nudge()
+        return False
+
+    # For the executor's own thread ----------------------------------------------------------------
+
+    def want(self) -> None:
+        """From now on until all calls have ended, somebody is to be told at once."""
+        if not self.eager:
+            self.eager = True
+            for sent in list(self.under_way):
+                self.requests.tell_at_once(sent)
+            self.requests.nudge()
+
+    def forked(self, error: BaseException) -> None:
+        """This is a forked child: nothing of it is ours."""
+        self.guard = threading.Condition()
+        self._turn = threading.Lock()
+        self.fail(error)
