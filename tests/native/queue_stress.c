@@ -1,5 +1,5 @@
-/* Threads of one process that put and get, for the sanitizers to watch: each message is taken once, those of a producer
- * in order by each consumer. Then a process is stopped with both locks: who waits for one waits no longer than it wants.
+/* Threads of one process put and get, for the sanitizers to watch: each message is taken once, those of a producer
+ * in order by each consumer. Then a process is stopped with both locks: nobody waits longer for them than it wants.
  *
  *   queue_stress MESSAGES MAXSIZE */
 #include "shmbus/queues/native/leave.h"
