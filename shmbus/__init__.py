@@ -34,11 +34,14 @@ from .errors import (
     NoRoute,
     NotAccepted,
     PeerFailed,
+    PoolBroken,
     QueueFull,
     RemoteError,
     RequestTimeout,
     SetupError,
+    TaskTimeout,
     UsageError,
+    WorkerDied,
 )
 from .settings import BatchLimits, Settings
 from .shared.grants import Candidate, Grant
@@ -77,6 +80,7 @@ __all__ = [
     "NoRoute",
     "NotAccepted",
     "PeerFailed",
+    "PoolBroken",
     "Process",
     "QueueFull",
     "RemoteError",
@@ -87,7 +91,9 @@ __all__ = [
     "Subscription",
     "Supervisor",
     "Tap",
+    "TaskTimeout",
     "UsageError",
+    "WorkerDied",
     "attach",
     "buses",
     "deadline",

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import threading
-from pathlib import Path
 
 import psutil
 import pytest
 from accounts import account_for_events
+from burden import Burden
 from crew import Crew, Member, Place, Reclaimed
 from roles import ask, handle, numbers, send, survive
 
 import shmbus
 from shmbus.testing import TIMEOUT, BusProcess, eventually
-
-
-class Burden:
-    """System resources that a process has."""
-
-    def __init__(self, pid: int) -> None:
-        self.descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-        self.mappings = len(Path(f"/proc/{pid}/maps").read_text().splitlines())
-        self.threads = len(os.listdir(f"/proc/{pid}/task"))
-        self.memory = psutil.Process(pid).memory_info().rss
-
-    def __repr__(self) -> str:
-        return (
-            f"{self.descriptors} descriptors, {self.mappings} mappings, {self.threads} threads, "
-            f"{self.memory >> 10} KiB"
-        )
 
 
 def come_and_go(place: Place, seed: int) -> None:

@@ -153,10 +153,10 @@ def test_the_top_level_offers_the_groups_and_what_is_caught_by_name() -> None:
     offered = {name for name in shmbus.__all__ if hasattr(errors, name)}
     assert offered == {group.__name__ for group in GROUPS} | {
         "AttachTimeout", "BusDown", "EndpointDied", "Forbidden", "HandlerTimeout", "NoRoute",
-        "QueueFull",
-        "RemoteError", "RequestTimeout",
+        "PoolBroken", "QueueFull",
+        "RemoteError", "RequestTimeout", "TaskTimeout", "WorkerDied",
     }  # fmt: skip
-    assert len(shmbus.__all__) <= 45
+    assert len(shmbus.__all__) <= 52
     for name in offered:
         assert getattr(shmbus, name) is getattr(errors, name)
 

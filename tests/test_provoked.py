@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import pickle
 import re
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -862,6 +864,46 @@ def test_a_link_that_was_closed_here(bus: shmbus.Bus) -> None:
         pass
     with provoked(errors.LinkClosed, "shmbus.link()", site="berlin", reason=""):
         joined.status()
+
+
+def test_a_task_whose_worker_is_killed_and_one_that_takes_too_long() -> None:
+    with shmbus.Executor(1) as executor:
+        pid = executor.submit(os.getpid).result(60)
+        with provoked(
+            errors.WorkerDied,
+            "Submit it again if that is harmless",
+            type=f"pool.{executor.name}.task",
+            endpoint=f"pool.{executor.name}.{pid}",
+            pid=pid,
+            reason="killed",
+            begun=True,
+            task="raise_signal #2",
+            signal="SIGKILL",
+            code=None,
+        ):
+            executor.submit(signal.raise_signal, signal.SIGKILL).result(60)
+        pid = executor.submit(os.getpid).result(60)
+        with provoked(
+            errors.TaskTimeout,
+            "give it more time: timeout=",
+            task="sleep #4",
+            seconds=such(lambda seconds: 0.01 <= seconds < 30),
+            endpoint=f"pool.{executor.name}.{pid}",
+            pid=pid,
+        ):
+            executor.submit_with(time.sleep, 60, timeout=0.01).result(60)
+
+
+def test_workers_whose_initializer_raises() -> None:
+    with shmbus.Executor(1, initializer=math.sqrt, initargs=(-1,)) as executor:
+        with provoked(
+            errors.PoolBroken,
+            "make a new executor",
+            pool=executor.name,
+            reason="their initializer raised ValueError: math domain error",
+            traceback=such(lambda text: text.endswith("ValueError: math domain error\n")),
+        ):
+            executor.submit(abs, -1).result(60)
 
 
 def test_an_endpoint_that_was_put_off_the_bus(bus: shmbus.Bus, attach: Attach) -> None:

@@ -89,6 +89,7 @@ class Calls:
 
     def reported(self, message: Message) -> None:
         """A worker tells of a task's progress."""
+        wire.check_worker(self.line.endpoint.name, message.source)
         report: wire.Report = packing.unpack(message.payload)
         number, value = report
         listener = self._listeners.get(number)

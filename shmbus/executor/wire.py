@@ -44,9 +44,11 @@ def worker_name(pool: str, pid: int) -> str:
     return f"pool.{pool}.{pid}"
 
 
-def is_worker(pool: str, endpoint: str) -> bool:
-    """Whether this is the name of a worker's endpoint: the executor unpacks nothing of others."""
-    return endpoint.startswith(f"pool.{pool}.")
+def check_worker(executor: str, endpoint: str) -> None:
+    """Raises PermissionError where an endpoint has not the name of a worker of this executor's,
+    which unpacks nothing that others say."""
+    if not endpoint.startswith(f"{executor}."):
+        raise PermissionError(f"{endpoint!r} is no worker of {executor!r}")
 
 
 def task_type(pool: str) -> str:

@@ -228,8 +228,7 @@ class Workers:
     # What the workers say ----------------------------------------------------------------------
 
     def _told_ready(self, message: Message) -> None:
-        if not wire.is_worker(self._pool, message.source):
-            raise PermissionError(f"{message.source!r} is no worker of pool {self._pool!r}")
+        wire.check_worker(self._endpoint.name, message.source)
         ready: wire.Ready = packing.unpack(message.payload)
         pid, number, failure = ready
         if failure is not None:
