@@ -35,8 +35,10 @@ class Ledger:
 
 def read(path: Path) -> NDArray[np.uint64]:
     """The rows of a ledger, that of a dead process too."""
+    if not path.stat().st_size:  # killed before it had begun
+        return np.zeros((0, 8), np.uint64)
     words = np.memmap(path, dtype=np.uint64, mode="r")
     rows, columns = int(words[0]), int(words[1])
-    if not columns:  # killed before it had begun
+    if not columns:
         return np.zeros((0, 8), np.uint64)
     return np.array(words[2 : 2 + rows * columns]).reshape(rows, columns)

@@ -17,6 +17,7 @@ from benchmark.measure.calls import call_rate
 from benchmark.pools import SUBMIT, WORKERS, Opened, Way
 from benchmark.roles import tasks
 from benchmark.stage import Stage
+from shmbus.errors import WorkerDied
 
 BURST = 1000
 """Small tasks that are given before the first result is asked for."""
@@ -26,6 +27,8 @@ CHUNKS = {1: BURST, 100: 10 * BURST}
 """Their sizes, and how many small tasks are given at a time in such."""
 ARRAY_TO, ARRAY_FROM = "array to a task", "array from a task"
 PATIENCE = 60.0
+
+Executors = Callable[[], AbstractContextManager[Executor]]
 
 
 def chunks_of(name: str, chunk: int) -> str:
@@ -87,7 +90,7 @@ def user(stage: Stage, opened: Opened, seconds: float) -> dict[str, float]:
 
 def known_after(
     stage: Stage,
-    executors: Callable[[], AbstractContextManager[Executor]],
+    executors: Executors,
     directory: str,
     kills: int,
 ) -> list[float]:
@@ -105,7 +108,7 @@ def known_after(
             os.kill(pid, signal.SIGKILL)
             error = task.exception(PATIENCE)
             took.append(1e3 * (perf_counter() - before))
-            assert isinstance(error, BrokenExecutor), error
+            assert isinstance(error, BrokenExecutor | WorkerDied), error
     return took
 
 
