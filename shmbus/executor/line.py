@@ -98,7 +98,7 @@ class Line:
         """Whether that thread waits for the next call."""
         self._turn = threading.Lock()
         self._never = until(None, None)
-        self._least = workers + 1
+        self._least = 1
         self._most = self.requests.limit
         self._window = self._least
         self._since = 0
@@ -147,7 +147,7 @@ class Line:
     def opened(self, workers: int) -> None:
         """So many workers can take calls now."""
         self.open = workers > 0
-        self._least = max(self._workers, workers) + 1
+        self._least = max(workers, 1)
         self._window = max(self._window, self._least)
         if self.open:
             self.come()
@@ -308,7 +308,8 @@ class Line:
         return True
 
     def _count(self, done: int) -> None:
-        """Let so much be under way as is done in a short time."""
+        """Let so much be under way as is done in a short time, and no more than there are workers
+        where calls take longer: none is to wait behind another while a worker is free."""
         self._done += done
         now = monotonic_ns()
         elapsed = now - self._since
@@ -316,6 +317,11 @@ class Line:
             window = self._done * AHEAD // elapsed
             self._window = max(self._least, min(window, self._most))
             self._since, self._done = now, 0
+
+    def _recount(self) -> None:
+        """Nothing is under way: how long calls took some time ago says nothing of the next."""
+        if monotonic_ns() - self._since > AHEAD:
+            self._window = self._least
 
     # Requests -------------------------------------------------------------------------------------
 
@@ -325,6 +331,8 @@ class Line:
     def _send(self) -> bool:
         """Send what waits: whether there was no space for it."""
         waiting, under_way, begin = self.waiting, self.under_way, self.requests.begin_now
+        if not under_way:
+            self._recount()
         while waiting and self.open and len(under_way) < self._window:
             call = waiting.popleft()
             if call._ended():
