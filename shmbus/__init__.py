@@ -43,6 +43,7 @@ from .errors import (
     UsageError,
     WorkerDied,
 )
+from .queues.queue import JoinableQueue, Queue
 from .settings import BatchLimits, Settings
 from .shared.grants import Candidate, Grant
 from .shared.messages import Death, Tap
@@ -73,6 +74,7 @@ __all__ = [
     "Forbidden",
     "Grant",
     "HandlerTimeout",
+    "JoinableQueue",
     "Link",
     "LinkConfig",
     "Loan",
@@ -82,6 +84,7 @@ __all__ = [
     "PeerFailed",
     "PoolBroken",
     "Process",
+    "Queue",
     "QueueFull",
     "RemoteError",
     "RequestTimeout",

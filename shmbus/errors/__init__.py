@@ -33,6 +33,7 @@ from .links import LinkClosed, LinkFailed, NoSuchSite, SiteTaken
 from .malformed import InvalidName, InvalidPattern, InvalidSetting, InvalidType
 from .messages import AlreadyReplied, CannotNack, NotARequest, PayloadReleased
 from .payloads import DecodeError, EncodeError, InvalidPayloadType
+from .queues import QueueClosed, QueueGone
 from .receiving import (
     GroupConflict,
     HandlerConflict,
@@ -107,7 +108,9 @@ __all__ = [
     "PayloadReleased",
     "PeerFailed",
     "PoolBroken",
+    "QueueClosed",
     "QueueFull",
+    "QueueGone",
     "ReceiveConflict",
     "Refused",
     "RemoteError",

@@ -29,11 +29,12 @@ from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from queue import Empty, Full
 from threading import get_native_id, local
+from types import GenericAlias
 from typing import NamedTuple
 
-from ringbuf.errors import RingCorrupt, SegmentNoSpace, SegmentNotFound
+from ringbuf.errors import RingCorrupt, SegmentNoSpace
 from ringbuf.segment import REMEDIES, Segment, available
-from shmbus.errors import NoResource
+from shmbus.errors import NoResource, QueueClosed, QueueGone
 from shmbus.shared.processes import namespace
 
 log = logging.getLogger("shmbus")
@@ -140,7 +141,7 @@ cdef extern from "shmbus/queues/native/leave.h" nogil:
     sq_status sq_task_done(sq_core *, sq_user *, uint64_t)
     uint64_t sq_unfinished(const sq_queue *)
     void sq_empty_hand(const sq_core *, const sq_user *)
-    bint sq_take_leave(sq_core *, uint64_t)
+    bint sq_take_leave(sq_core *, bint, uint64_t)
     void sq_unlink_all(const sq_core *)
     void sq_unmap(sq_mapped *)
     struct sb_stat:

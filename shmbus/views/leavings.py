@@ -16,6 +16,8 @@ import msgspec
 
 from ringbuf import RingbufError, Segment
 from ringbuf._kernel import Mapping
+from shmbus.queues import leavings as queues
+from shmbus.queues import names as queue_names
 from shmbus.shared import fence, layout, names, processes
 from shmbus.shared.layout import BusState, RowState, SegmentKind, UpState
 from shmbus.shared.names import SHM, Entry, Owner
@@ -29,7 +31,9 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True):
     """Something in /dev/shm whose owner is dead."""
 
     bus: str
-    """Of which bus it is."""
+    """Of which bus it is; empty: a queue of no bus."""
+    queue: str = ""
+    """Of which queue; empty: it is no queue's."""
     owner: str
     """Whose it was."""
     bytes: int
@@ -41,6 +45,11 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """Why, or why not."""
 
+    @property
+    def what(self) -> str:
+        """What it was part of, for people."""
+        return f"queue {self.queue}" if self.queue else f"bus {self.bus}"
+
 
 class Foreign(msgspec.Struct, frozen=True, kw_only=True):
     """What another user has in /dev/shm; whether it is in use is not checked."""
@@ -49,30 +58,52 @@ class Foreign(msgspec.Struct, frozen=True, kw_only=True):
     """The user."""
     buses: tuple[str, ...]
     """The buses that it has names of."""
+    queues: int = 0
+    """The queues that it has names of."""
     bytes: int
     """What they take of /dev/shm."""
 
 
 def find_leavings(bus: str | None = None) -> list[Leaving]:
-    """What this user's dead buses and endpoints left, or those of one bus. Raises
+    """What this user's dead buses, endpoints and users of queues left, or those of one bus. Raises
     ``InvalidName``."""
     found = _buses() if bus is None else [names.check_bus(bus)]
-    return [leaving for name in found for leaving in _Bus(name).leavings()]
+    left = [leaving for name in found for leaving in _Bus(name).leavings()]
+    return left + [_of_queue(queue) for queue in queues.queues(bus) if not queue.used]
+
+
+def _of_queue(queue: queues.Found) -> Leaving:
+    pids = ", ".join(map(str, queue.users))
+    return Leaving(
+        bus=queue.name.bus,
+        queue=str(queue.name),
+        owner=f"processes {pids}" if pids else f"process {queue.name.maker.pid}",
+        bytes=sum(map(bytes_of, queue.files)),
+        files=tuple(path.name for path in queue.files),
+        removable=True,
+        reason="none of its users is alive",
+    )
 
 
 def find_foreign() -> list[Foreign]:
     """What other users have here."""
-    found: dict[int, list[tuple[Path, Entry]]] = {}
+    buses: dict[int, list[tuple[Path, Entry]]] = {}
     for path, entry in names.entries():
         if entry.uid != os.geteuid():
-            found.setdefault(entry.uid, []).append((path, entry))
+            buses.setdefault(entry.uid, []).append((path, entry))
+    queues: dict[int, list[list[Path]]] = {}
+    for queue, paths in queue_names.files().items():
+        if queue.uid != os.geteuid():
+            queues.setdefault(queue.uid, []).append(paths)
     return [
         Foreign(
             uid=uid,
-            buses=tuple(sorted({entry.bus for _, entry in files})),
-            bytes=sum(bytes_of(path) for path, _ in files),
+            buses=tuple(sorted({entry.bus for _, entry in buses.get(uid, ())})),
+            queues=len(queues.get(uid, ())),
+            bytes=sum(bytes_of(path) for path, _ in buses.get(uid, ()))
+            + sum(bytes_of(path) for paths in queues.get(uid, ()) for path in paths),
         )
-        for uid, files in sorted(found.items())
+        for uid in sorted(buses.keys() | queues.keys())
     ]
 
 
@@ -80,6 +111,12 @@ def free_leaving(leaving: Leaving) -> int:
     """Remove it if it may still be removed; returns the bytes that this freed.
 
     Its bus cannot begin anew meanwhile: that needs the fence, which is held here."""
+    if leaving.queue:
+        return sum(
+            queues.remove(found)
+            for found in queues.queues(leaving.bus)
+            if str(found.name) == leaving.queue and not found.used
+        )
     whole = any(entry.owner is None for entry in map(names.parse, leaving.files) if entry)
     if whole and fence.acquire(leaving.bus) is not None:
         return 0  # it is being served again

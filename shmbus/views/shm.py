@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 
 from shmbus import errors
+from shmbus.queues import leavings as queues
+from shmbus.queues import names as queue_names
 from shmbus.shared import names
 from shmbus.shared.names import SHM, Entry, Owner
 
@@ -17,25 +19,25 @@ from .facts import Backlog, BusInfo, EndpointInfo, Pool, Ring
 from .leavings import Foreign, Leaving, bytes_of, find_foreign, find_leavings
 from .registry import Registry
 
-What = Literal["bus", "endpoint", "backlog", "retained", "pool"]
+What = Literal["bus", "endpoint", "backlog", "retained", "pool", "queue"]
 
 _RETAINED = -1, 0
 """In the place of slot and generation: all that holds values which are kept."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """A bus itself, an endpoint with its pool, a backlog, what is kept, or the pool of one that has
-    gone, and what it takes of /dev/shm."""
+    """A bus itself, an endpoint with its pool, a backlog, what is kept, the pool of one that has
+    gone, or a queue, and what it takes of /dev/shm."""
 
     bus: str
-    """Its name."""
+    """Its name; empty of a queue of no bus."""
     what: What
     """Which of these it is."""
     name: str
     """Of the endpoint; of a backlog, what waits there; of the pool of one that has gone, who holds
     something there; empty of the bus, and of an endpoint that is not admitted yet."""
     pid: int | None
-    """Of the dispatcher or the endpoint; None of a backlog."""
+    """Of the dispatcher or the endpoint, or of who made the queue; None of a backlog."""
     bytes: int
     """What its files take. A ring's memory is reserved when it is made, whatever is in it; a pool's
     as it is needed."""
@@ -59,13 +61,13 @@ class SharedMemory(msgspec.Struct, frozen=True, kw_only=True):
     free: int
     """Bytes that this user may still take."""
     holders: tuple[Holder, ...]
-    """Those of this user's buses that are in use, the largest first within each bus."""
+    """Those of this user's buses and queues that are in use, the largest first within each bus."""
     leavings: tuple[Leaving, ...]
     """What this user's dead processes left."""
     foreign: tuple[Foreign, ...]
-    """What buses of other users take."""
+    """What buses and queues of other users take."""
     other_files: int
-    """Files that are no bus's."""
+    """Files that are no bus's, and no queue's."""
     other_bytes: int
     """What these take."""
     unseen: int
@@ -85,8 +87,9 @@ def shared_memory() -> SharedMemory:
         if entry.uid == os.geteuid() and path.name not in left:
             files.setdefault(entry.bus, []).append((path, entry))
     holders = [holder for bus, its in files.items() for holder in _holders(bus, its)]
+    holders.extend(_queues())
     foreign = tuple(find_foreign())
-    others = [bytes_of(path) for path in _files(SHM) if names.parse(path.name) is None]
+    others = [bytes_of(path) for path in _files(SHM) if not _ours(path.name)]
     used = (system.f_blocks - system.f_bfree) * system.f_frsize
     seen = sum(holder.bytes for holder in holders) + sum(others)
     seen += sum(leaving.bytes for leaving in leavings) + sum(user.bytes for user in foreign)
@@ -101,6 +104,26 @@ def shared_memory() -> SharedMemory:
         other_bytes=sum(others),
         unseen=max(used - seen, 0),
     )
+
+
+def _ours(file: str) -> bool:
+    return names.parse(file) is not None or queue_names.parse(file) is not None
+
+
+def _queues() -> list[Holder]:
+    found = [
+        Holder(
+            bus=queue.name.bus,
+            what="queue",
+            name=str(queue.name),
+            pid=queue.name.maker.pid,
+            bytes=sum(map(bytes_of, queue.files)),
+            files=len(queue.files),
+        )
+        for queue in queues.queues()
+        if queue.used
+    ]
+    return sorted(found, key=lambda holder: (-holder.bytes, holder.name))
 
 
 def _files(directory: Path) -> Iterator[Path]:

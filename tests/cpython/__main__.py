@@ -7,10 +7,10 @@ import os
 import sys
 import time
 
-from . import executor
+from . import executor, queues
 from .runner import PASSED, SKIPPED, run_cases
 
-SUBJECTS = {"executor": executor.SUBJECT}
+SUBJECTS = {"executor": executor.SUBJECT, "queues": queues.SUBJECT}
 
 
 def main() -> int:

@@ -65,7 +65,7 @@ static void end(void)
     EQUAL(sq_give_back_row(&queue, user.row, soon()), SQ_OK);
     for (uint32_t i = 0; i < SQ_ROWS; i++)
         EQUAL(rb_load(&queue.shared->rows[i].state), SQ_FREE);
-    CHECK(sq_take_leave(&queue, soon()));
+    CHECK(sq_take_leave(&queue, false, soon()));
     sq_unmap(&queue.put_ring);
     sq_unmap(&queue.get_ring);
     sq_unmap(&user.hand);

@@ -18,8 +18,8 @@ _MARKS = {"good": ("ok", "green"), "note": ("note", "yellow"), "bad": ("bad", "r
 @json_option
 @click.pass_context
 def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) -> None:
-    """Check this machine, and find what dead buses and endpoints left in /dev/shm: all of this
-    user's, or BUS alone.
+    """Check this machine, and find what dead buses, endpoints and users of queues left in /dev/shm:
+    all of this user's, or BUS alone.
 
     BUS need not run: what is left of it is looked for.
 
@@ -36,7 +36,10 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
         print_json(
             {
                 "host": findings,
-                "freed": [{"bus": f.bus, "owner": f.owner, "bytes": n} for f, n in freed.items()],
+                "freed": [
+                    {"bus": f.bus, "queue": f.queue, "owner": f.owner, "bytes": n}
+                    for f, n in freed.items()
+                ],
                 "leavings": left,
                 "foreign": foreign,
             }
@@ -48,15 +51,16 @@ def doctor(context: click.Context, bus: str | None, fix: bool, as_json: bool) ->
             if finding.remedy:
                 click.echo(f"      {finding.remedy}")
         for leaving, count in freed.items():
-            click.echo(f"freed {sized(count)} of bus {leaving.bus} ({leaving.owner})")
+            click.echo(f"freed {sized(count)} of {leaving.what} ({leaving.owner})")
         for leaving in left:
             word = click.style("left", fg="yellow")
             holds = f"{len(leaving.files)} files, {sized(leaving.bytes)}"
-            click.echo(f"{word}  bus {leaving.bus}: {holds}; {leaving.owner}")
+            click.echo(f"{word}  {leaving.what}: {holds}; {leaving.owner}")
             remedy = "shmbus doctor --fix frees it" if leaving.removable else "kept"
             click.echo(f"      {remedy}: {leaving.reason}")
         for other in foreign:
-            listed = ", ".join(other.buses)
+            queues = [f"{other.queues} queues"] if other.queues else []
+            listed = ", ".join([*other.buses, *queues])
             click.echo(f"note  user {other.uid} has {sized(other.bytes)} here: {listed}")
         if not left:
             where = "/dev/shm" if bus is None else f"/dev/shm of bus {bus}"

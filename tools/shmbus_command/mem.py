@@ -27,8 +27,9 @@ _RINGS = {
 @bus_argument
 @json_option
 def mem(bus: str | None, as_json: bool) -> None:
-    """Show who holds how much of /dev/shm: each bus of this user, its endpoints and backlogs, what
-    dead processes left, buses of other users, and all else; or BUS alone. Read-only.
+    """Show who holds how much of /dev/shm: each bus of this user, its endpoints, backlogs and
+    queues, queues of no bus, what dead processes left, what other users have, and all else; or BUS
+    alone. Read-only.
 
     MEMORY is what is taken, whatever is in the rings: that is reserved when they are made. Behind
     the size of each ring stands the largest part of it that was ever used; POOL is what an endpoint
@@ -55,16 +56,18 @@ def _lines(found: SharedMemory, *, alone: bool) -> Iterator[str]:
     yield f"/dev/shm: {limit}, {sized(found.used)} used, {sized(found.free)} free"
     for bus in dict.fromkeys(holder.bus for holder in found.holders):
         its = [holder for holder in found.holders if holder.bus == bus]
-        yield f"bus {bus}: {sized(sum(holder.bytes for holder in its))}"
+        whose = f"bus {bus}" if bus else "queues of no bus"
+        yield f"{whose}: {sized(sum(holder.bytes for holder in its))}"
         heads = ["WHO", "PID", "MEMORY", "FILES", *_RINGS.values(), "POOL"]
         yield from columns(heads, list(map(_row, its)), "  ")
     for left in found.leavings:
         remedy = "shmbus doctor --fix frees it" if left.removable else f"kept: {left.reason}"
-        yield f"left of bus {left.bus}: {sized(left.bytes)}; {left.owner}; {remedy}"
+        yield f"left of {left.what}: {sized(left.bytes)}; {left.owner}; {remedy}"
     if alone:
         return
     for user in found.foreign:
-        yield f"buses of user {user.uid}: {sized(user.bytes)}; {', '.join(user.buses)}"
+        queues = [f"{user.queues} queues"] if user.queues else []
+        yield f"of user {user.uid}: {sized(user.bytes)}; {', '.join([*user.buses, *queues])}"
     yield f"not of shmbus: {sized(found.other_bytes)} in {found.other_files} files"
     if found.unseen:
         yield (
@@ -79,6 +82,8 @@ def _row(holder: Holder) -> list[str]:
             who = "the bus itself"
         case "backlog":
             who = f"backlog of {holder.name}"
+        case "queue":
+            who = holder.name
         case "retained":
             who = "values that are kept"
         case "pool":

@@ -19,9 +19,8 @@ cdef class Stay:
         free(self.user.data)
 
 
-@cython.final
 cdef class QueueCore:
-    """A queue by the name of its segment in /dev/shm; made by `create` and `open`."""
+    """A queue by the name of its segment in /dev/shm. Classes that derive from it begin with `_create` or `_open`."""
 
     cdef sq_core _core
     cdef sq_look_for _look
@@ -39,13 +38,13 @@ cdef class QueueCore:
     cdef readonly bint redeliver
     cdef readonly uint64_t maxsize
 
-    def __init__(self):
-        raise TypeError("made by QueueCore.create and QueueCore.open")
+    __class_getitem__ = classmethod(GenericAlias)
 
-    @staticmethod
-    def create(str name not None, *, Py_ssize_t maxsize=0, bint redeliver=False, uint64_t ring_bytes=65536):
-        """A new queue. Raises ringbuf's SegmentErrors."""
-        cdef QueueCore self = QueueCore.__new__(QueueCore)
+    def __cinit__(self, *_, **__):
+        self._closed = True  # until it has begun
+
+    def _create(self, str name not None, *, Py_ssize_t maxsize=0, bint redeliver=False, uint64_t ring_bytes=65536):
+        """Begin as a new queue. Raises ringbuf's SegmentErrors."""
         cdef uint64_t most = <uint64_t>maxsize if maxsize > 0 else 0
         if ring_bytes < 1024 or ring_bytes & (ring_bytes - 1) or ring_bytes > SQ_MOST_RING:
             raise ValueError(f"ring_bytes is a power of two from 1024 to {SQ_MOST_RING}: not {ring_bytes}")
@@ -63,19 +62,16 @@ cdef class QueueCore:
         except BaseException:
             if self._core.shared != NULL:
                 sq_unlink_all(&self._core)
+            self._closed = True
             raise
-        return self
 
-    @staticmethod
-    def open(str name not None, *, pledge=None):
-        """The queue of that name. Raises ringbuf's SegmentErrors, NoResource."""
-        cdef QueueCore self = QueueCore.__new__(QueueCore)
+    def _open(self, str name not None, *, pledge=None):
+        """Begin as a user of the queue of that name. Raises ringbuf's SegmentErrors, QueueGone, NoResource."""
         self._segment = Segment.attach(
             name, kind=SQ_KIND, layout=SQ_LAYOUT, size=sizeof(sq_queue), writable=True
         )
         self._begin(name, self._segment.memory)
         self._ready(pledge)
-        return self
 
     cdef int _begin(self, str name, mapping) except -1:
         encoded = b"/" + os.fsencode(name)
@@ -90,14 +86,15 @@ cdef class QueueCore:
         self._look.queue = self._core.shared
         self.maxsize = self._core.shared.maxsize
         self.redeliver = self._core.shared.redeliver
-        self._pledge = 0 if pledge is None else pledge
-        self._begin_process()
+        self._closed = False
+        self._begin_process(pledge)
         self._user()
         return 0
 
-    cdef int _begin_process(self) except -1:
+    cdef int _begin_process(self, pledge) except -1:
         """In this process, which may have come out of a fork: nothing is known of its rows yet."""
         cdef sb_stat stat
+        self._pledge = 0 if pledge is None else pledge
         self._core.pid = getpid()
         cdef int fd = sb_open_stat(<uint32_t>self._core.pid)
         if fd < 0:
@@ -125,7 +122,7 @@ cdef class QueueCore:
         cdef uint32_t row
         self._check()
         if self._forks != _forks:
-            self._begin_process()
+            self._begin_process(None)
         stay = getattr(self._stays, "stay", None)
         if stay is None:
             row = self._claim(SQ_USED)
@@ -150,20 +147,24 @@ cdef class QueueCore:
             status = sq_claim_row(&self._core, state, get_native_id(), &row, rb_now() + 10 * SQ_SLICE_NS)
             if status != SQ_NO_ROW:
                 break
-            self.look_after_deaths()
+            self._look_after_deaths()
         if status == SQ_OK:
             return row
         if status == SQ_GONE:
-            raise SegmentNotFound(self.name)
+            raise QueueGone(queue=self.name)
         raise NoResource(
             bus=None, what=f"row of queue {self.name!r}",
             reason=f"all {SQ_ROWS} are taken" if status == SQ_NO_ROW else "its book is held by a stopped process",
             remedy="Let fewer threads use one queue" if status == SQ_NO_ROW else "Let that process go on, or end it",
         )
 
-    cdef int _forget(self, Stay stay) except -1:
-        """Give back the row of a thread, in good order."""
+    cdef int _forget(self, Stay stay, bint leaves=False) except -1:
+        """Give back the row of a thread, in good order. Another is kept if it was the last, unless the process leaves."""
+        cdef uint32_t row = 0
         self._rows.discard(<uintptr_t><void *>stay)
+        if not leaves and not self._rows and not self._pledge and stay.forks == _forks:
+            if sq_claim_row(&self._core, SQ_PLEDGED, 0, &row, rb_now() + PATIENCE) == SQ_OK:
+                self._pledge = row
         if self._latest == <PyObject *>stay:
             self._latest = NULL
         if stay.forks == _forks and self._core.shared != NULL:
@@ -173,7 +174,7 @@ cdef class QueueCore:
 
     cdef int _check(self) except -1:
         if self._closed:
-            raise ValueError(f"Queue {self.name!r} is closed")
+            raise QueueClosed(queue=self.name)
         return 0
 
     def __dealloc__(self):
@@ -182,7 +183,10 @@ cdef class QueueCore:
 
     cdef int _give_back(self) except -1:
         for address in list(self._rows):
-            self._forget(<Stay><void *><uintptr_t>address)
+            self._forget(<Stay><void *><uintptr_t>address, True)
+        if self._pledge:
+            sq_give_back_row(&self._core, self._pledge, rb_now() + PATIENCE)
+            self._pledge = 0
         sq_unmap(&self._core.put_ring)
         sq_unmap(&self._core.get_ring)
         return 0
@@ -372,7 +376,7 @@ cdef class QueueCore:
         PyErr_CheckSignals()
         self._check()
         if rb_now() - self._looked >= SQ_SLICE_NS:
-            self.look_after_deaths()
+            self._look_after_deaths()
         return 0
 
     # What is known of it ------------------------------------------------------------------------------------------
@@ -390,7 +394,8 @@ cdef class QueueCore:
 
     def full(self):
         """Whether a put would wait for `maxsize`."""
-        return 0 < self.maxsize <= self.qsize()
+        size = self.qsize()
+        return 0 < self.maxsize <= size
 
     @property
     def lost(self):
@@ -441,32 +446,21 @@ cdef class QueueCore:
 
     # Users --------------------------------------------------------------------------------------------------------
 
-    def claim(self):
-        """Be a user of the queue from now on, as every call is: after a fork, the child. Raises NoResource."""
+    def _use(self, pledge=None):
+        """Be a user of the queue from now on, as every call is: after a fork, the child, whose parent has pledged a row
+        before. Raises QueueGone, NoResource."""
         self._check()
+        if self._forks != _forks:
+            self._begin_process(pledge)
         self._user()
 
-    def pledge(self):
+    def _keep_row(self):
         """Keep a row for another process; the number to `open` it with. Raises NoResource."""
         self._check()
         self._user()
         return self._claim(SQ_PLEDGED)
 
-    def users(self):
-        """Who uses the queue, the dead included that nobody has looked after."""
-        self._check()
-        cdef list users = []
-        cdef sq_row *row
-        cdef uint64_t state
-        for i in range(min(rb_load_acquire(&self._core.shared.rows_used), SQ_ROWS)):
-            row = &self._core.shared.rows[i]
-            state = rb_load_acquire(&row.state)
-            if state == SQ_USED or state == SQ_PLEDGED:
-                users.append(User(i + 1, rb_load(&row.pid), rb_load(&row.start_time), rb_load(&row.tid),
-                                  state == SQ_PLEDGED, rb_load(&row.hand_count)))
-        return users
-
-    def look_after_deaths(self):
+    def _look_after_deaths(self):
         """Free the rows of dead processes; how many messages they had in hand. Waiting calls do it, too."""
         self._check()
         cdef uint64_t in_hand = 0, total = 0
@@ -489,23 +483,36 @@ cdef class QueueCore:
                 )
         return total
 
-    def close(self):
-        """End the use of the queue by this object; its messages stay. Nothing happens if it is closed."""
-        if not self._closed:
-            self._closed = True
-            if self._forks == _forks:
-                self._give_back()
-
-    def leave(self):
-        """`close`; and where nobody else uses the queue, remove its names: True."""
+    def _leave(self, bint pledges=False):
+        """End the use of the queue by this object; where nobody else uses it, remove its names: True. `pledges`: the
+        rows that this process keeps for others are not taken up any more. Nothing happens if it is closed."""
         if self._closed:
             return False
-        mine = self._forks == _forks
-        self.close()
-        return sq_take_leave(&self._core, rb_now() + 10 * PATIENCE) if mine else False
+        self._closed = True
+        if self._forks != _forks:
+            return False
+        self._give_back()
+        return sq_take_leave(&self._core, pledges, rb_now() + 10 * PATIENCE)
 
     cdef object _corrupt(self):
         return RingCorrupt(self.name, "a ring is not as its users leave it", 0, 0, 0)
 
     def __reduce__(self):
         raise TypeError("a queue's core is not pickled: pass its name, and a pledge")
+
+
+def users_of(str name not None):
+    """Who uses the queue of that name, the dead included that nobody has looked after. Raises ringbuf's SegmentErrors."""
+    segment = Segment.attach(name, kind=SQ_KIND, layout=SQ_LAYOUT, size=sizeof(sq_queue))
+    memory = segment.memory
+    cdef sq_queue *shared = <sq_queue *><uintptr_t>memory.address
+    cdef list users = []
+    cdef sq_row *row
+    cdef uint64_t state
+    for i in range(min(rb_load_acquire(&shared.rows_used), SQ_ROWS)):
+        row = &shared.rows[i]
+        state = rb_load_acquire(&row.state)
+        if state == SQ_USED or state == SQ_PLEDGED:
+            users.append(User(i + 1, rb_load(&row.pid), rb_load(&row.start_time), rb_load(&row.tid),
+                              state == SQ_PLEDGED, rb_load(&row.hand_count)))
+    return users
