@@ -76,6 +76,7 @@ _CLASSES: dict[str, type] = {
     "Link": shmbus.Link,
     "Loan": shmbus.Loan,
     "Message": shmbus.Message,
+    "Queue": shmbus.Queue,
     "Subscription": shmbus.Subscription,
     "Supervisor": shmbus.Supervisor,
     "shmbus.aio.Endpoint": shmbus.aio.Endpoint,
@@ -124,6 +125,12 @@ _EXPLAINED = {
     "howto/receive.md#last-values": "BusView.retained",
     "howto/receive.md#see-everything": "Endpoint.tap Message.tap",
     "howto/receive.md#deaths-of-others": "Endpoint.on_death",
+    "howto/queue.md": "Queue JoinableQueue Queue.put Queue.put_nowait Queue.put_many Queue.get "
+    "Queue.get_nowait Queue.get_many Queue.qsize Queue.empty Queue.full Queue.close "
+    "Queue.task_done Queue.join Queue.maxsize Queue.closed",
+    "howto/queue.md#what-is-different": "Queue.join_thread Queue.cancel_join_thread",
+    "howto/queue.md#when-a-process-dies": "Queue.lost Queue.redeliver Queue.unfinished",
+    "howto/queue.md#what-is-in-devshm": "Queue.name",
     "howto/request.md#a-request-and-its-reply": "Endpoint.handle Endpoint.request",
     "howto/request.md#many-at-a-time": "Endpoint.request_async Endpoint.request_many",
     "howto/request.md#to-all-from-all": "Endpoint.gather",

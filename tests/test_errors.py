@@ -87,6 +87,7 @@ FACTS: dict[str, object] = {
     "right": "publish",
     "granted": ("buffer.>",),
     "pool": "frames",
+    "queue": "shmbus:0::queue:1",
     "signal": "SIGKILL",
     "code": None,
 }
@@ -100,11 +101,12 @@ GROUPS: dict[type[BusError], str] = {
     errors.Disconnected: "BusDown EndpointClosed Evicted RingCorrupt ViewClosed SupervisorClosed "
     "LinkClosed",
     errors.SetupError: "NoSuchBus AttachTimeout NameTaken BusFull LayoutMismatch Refused BusExists "
-    "SegmentError NotSupported NoResource NoThread LinkFailed SiteTaken",
+    "SegmentError NotSupported NoResource NoThread LinkFailed SiteTaken "
+    "QueueGone",
     errors.UsageError: "InvalidName InvalidType InvalidPattern InvalidSetting InvalidPayloadType "
     "InvalidService HandlerConflict ReceiveConflict TooManyGroups TooManyMailboxes GroupConflict "
     "NotARequest AlreadyReplied PayloadReleased CannotNack NoSuchEndpoint InvalidProcess "
-    "NoSuchProcess NoSuchSite ForkedEndpoint WrongLoop",
+    "NoSuchProcess NoSuchSite ForkedEndpoint WrongLoop QueueClosed",
     BusError: "DrainTimeout Forbidden",  # in no group
 }
 

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -529,6 +530,28 @@ def test_a_payload_type_that_nothing_decodes_to(bus: shmbus.Bus, attach: Attach)
         reason=such(),
     ):
         attach("e").subscribe("x", payload_type=Recorder.wait)
+
+
+# Queues -----------------------------------------------------------------------------------------
+
+
+def test_a_queue_that_is_closed_here() -> None:
+    queue: shmbus.Queue[int] = shmbus.Queue()
+    queue.close()
+    with provoked(errors.QueueClosed, "Close it after its last use", queue=queue.name):
+        queue.put(1)
+
+
+def test_a_queue_that_is_gone_before_its_child_takes_it_up() -> None:
+    queue: shmbus.Queue[int] = shmbus.Queue()
+    context.set_spawning_popen(queue)  # type: ignore[attr-defined]  # as while a child is made
+    try:
+        passed = pickle.dumps(queue)
+    finally:
+        context.set_spawning_popen(None)  # type: ignore[attr-defined]
+    queue._leave(pledges=True)  # as at the end of this process
+    with provoked(errors.QueueGone, "Keep that process until", queue=queue.name):
+        pickle.loads(passed)
 
 
 # Requests ---------------------------------------------------------------------------------------

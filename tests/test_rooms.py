@@ -42,14 +42,14 @@ ROOMS = {
     "shmbus.settings": {"ringbuf", "shmbus.errors", "shmbus.limits"},
     "shmbus.shared": BASE,
     "shmbus.services": {"shmbus.errors", "shmbus.limits", "shmbus.shared"},
-    "shmbus.views": BASE | {"shmbus.shared"},
+    "shmbus.queues": BASE | {"shmbus.shared"},
+    "shmbus.views": BASE | {"shmbus.shared", "shmbus.queues"},
     "shmbus.endpoint": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views"},
     "shmbus.dispatcher": BASE | {"shmbus.shared"},
     "shmbus.bus": BASE | SIDES,
     "shmbus.host": BASE | SIDES | {"shmbus.bus"},
     "shmbus.supervisor": BASE | SIDES | {"shmbus.bus", "shmbus.events"},
     "shmbus.executor": BASE | SIDES | {"shmbus.bus"},
-    "shmbus.queues": BASE | {"shmbus.shared"},
     "shmbus.aio": BASE | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint"},
     "shmbus.links": BASE
     | {"shmbus.shared", "shmbus.services", "shmbus.views", "shmbus.endpoint", "shmbus.aio"}

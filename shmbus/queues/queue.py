@@ -26,6 +26,12 @@ class Queue(QueueCore[T]):
 
     The last process that leaves removes it from /dev/shm: that closes it, drops it, or ends. Where
     all were killed, the next queue that is made does that, or ``shmbus doctor --fix``.
+
+    `name`: of its own file in /dev/shm.
+
+    `maxsize`: messages at most in it; 0: no limit.
+
+    `redeliver`: whether what a process had in hand when it was killed is delivered again.
     """
 
     def __init__(
@@ -68,8 +74,8 @@ class Queue(QueueCore[T]):
 
 
 class JoinableQueue(Queue[T]):
-    """A `Queue` under the name that programs use who call `task_done` and `join`: what is put counts
-    as unfinished until a process that got it calls `task_done`, or dies."""
+    """A `Queue`, by the name that programs know which call `task_done` and `join`: what is put counts
+    as unfinished until a process that got it says `task_done`, or dies."""
 
 
 def _passed(made: type[Queue[Any]], name: str, pledge: int) -> Queue[Any]:

@@ -54,8 +54,6 @@ def _in_child() -> None:
     _leave_at_exit()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_pledged.clear, after_in_child=_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_pledged.clear, after_in_child=_in_child)
 util.register_after_fork(_here, lambda _: _leave_at_exit())  # it clears its finalizers in children
 _leave_at_exit()

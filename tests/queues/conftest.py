@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 import shmbus
-from shmbus.testing import TIMEOUT, resume
+from shmbus.testing import TIMEOUT
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["shmbus", "tests.queues.users"])

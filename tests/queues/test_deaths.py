@@ -1,4 +1,4 @@
-"""Any user may be killed at any step: the others go on, and what it had is told, or delivered again."""
+"""Any user may be killed at any step: others go on; what it had is told, or delivered again."""
 
 from __future__ import annotations
 

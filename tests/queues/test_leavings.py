@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import shmbus
-from shmbus.testing import eventually, in_shm, kill, run_python, start_python
+from shmbus.testing import in_shm, run_python, start_python
 from shmbus.views import find_leavings, free_leaving, shared_memory
 
 from .conftest import Start

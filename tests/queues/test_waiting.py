@@ -16,7 +16,7 @@ import shmbus
 from shmbus.testing import eventually, pause, resume, start_python
 
 from .conftest import Start
-from .users import echo, echo_done, get_for_ever, put, put_for_ever, take_and_say
+from .users import echo, echo_done, get_for_ever, put, put_for_ever
 
 Make = Callable[..., shmbus.JoinableQueue[Any]]
 

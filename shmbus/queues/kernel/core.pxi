@@ -411,6 +411,7 @@ cdef class QueueCore:
 
     @property
     def closed(self):
+        """Whether this process has closed it."""
         return self._closed
 
     def task_done(self):
