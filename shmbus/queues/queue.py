@@ -74,8 +74,8 @@ class Queue(QueueCore[T]):
 
 
 class JoinableQueue(Queue[T]):
-    """A `Queue`, by the name that programs know which call `task_done` and `join`: what is put counts
-    as unfinished until a process that got it says `task_done`, or dies."""
+    """A `Queue`, by the name that programs know which call `task_done` and `join`: what is put is
+    unfinished until a process that got it says `task_done`, or dies."""
 
 
 def _passed(made: type[Queue[Any]], name: str, pledge: int) -> Queue[Any]:
