@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,7 @@ from shmbus.settings import check_count
 from shmbus.shared import processes
 from shmbus.shared._kernel import monotonic, seconds
 
-from . import wire
+from . import leavings, wire
 from .admission import Admission
 from .attending import Attending
 from .calls import Calls
@@ -78,7 +77,7 @@ class Executor(futures.Executor):
         if max_tasks_per_child is not None:
             check_count("max_tasks_per_child", max_tasks_per_child)
         check_count("retries", retries, least=0)
-        pool = wire.check_pool(name or f"p{os.getpid()}-{secrets.token_hex(4)}")
+        pool = wire.check_pool(name or leavings.made_up())
         context = context_of(mp_context)
         self._shut = False
         self._lock = threading.Lock()
@@ -88,7 +87,7 @@ class Executor(futures.Executor):
             served: Bus | None = None
             if bus is None:
                 admission = Admission(pool)
-                served = serve(f"pool-{pool}", grants=admission)
+                served = serve(leavings.own_bus(pool), grants=admission)
                 undo.callback(served.close)
                 bus = served
             at = bus if isinstance(bus, str) else bus.name

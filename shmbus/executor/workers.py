@@ -28,7 +28,7 @@ from shmbus.endpoint.endpoint import Endpoint
 from shmbus.shared._kernel import monotonic
 from shmbus.shared.exits import Exit
 
-from . import packing, wire
+from . import leavings, packing, wire
 from .admission import Admission
 from .worker import Setup, main
 
@@ -269,6 +269,8 @@ class Workers:
 
     def _attend(self) -> None:
         try:
+            if self._admission is not None:
+                leavings.remove_dead()
             while not self._closing or self._ours():
                 pause = self._start_one()
                 self._wait(pause)
