@@ -56,8 +56,9 @@ def context_of(given: BaseContext | str | None) -> BaseContext:
     "forkserver": forking this process may hang, as other threads of it hold locks. Raises
     ValueError."""
     if isinstance(given, BaseContext):
-        return given
-    context = multiprocessing.get_context(given or "forkserver")
+        context = given
+    else:
+        context = multiprocessing.get_context(given or "forkserver")
     if context.get_start_method() == "forkserver":
         _preload()
     return context
