@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import psutil
@@ -544,11 +544,11 @@ def test_a_queue_that_is_closed_here() -> None:
 
 def test_a_queue_that_is_gone_before_its_child_takes_it_up() -> None:
     queue: shmbus.Queue[int] = shmbus.Queue()
-    context.set_spawning_popen(queue)  # type: ignore[attr-defined]  # as while a child is made
+    context.set_spawning_popen(cast(Any, queue))  # as while a child is made
     try:
         passed = pickle.dumps(queue)
     finally:
-        context.set_spawning_popen(None)  # type: ignore[attr-defined]
+        context.set_spawning_popen(None)
     queue._leave(pledges=True)  # as at the end of this process
     with provoked(errors.QueueGone, "Keep that process until", queue=queue.name):
         pickle.loads(passed)

@@ -37,9 +37,9 @@ class Queue(QueueCore[T]):
     def __init__(
         self, maxsize: int = 0, *, bus: str | None = None, redeliver: bool = False
     ) -> None:
-        """`maxsize`: messages at most in it; 0: no limit but memory. `bus`: under whose name ``shmbus
-        mem`` and ``doctor`` list it; it need not run. `redeliver`: whether what a process had taken
-        and was not done with when it was killed is delivered again; else it is counted in `lost`."""
+        """`maxsize`: messages at most in it; 0: no limit but memory. `bus`: under whose name
+        ``shmbus mem`` and ``doctor`` list it; it need not run. `redeliver`: whether what a process
+        had in hand when it was killed is delivered again; else it is counted in `lost`."""
         leavings.remove_dead()
         name = str(names.new(bus))
         try:

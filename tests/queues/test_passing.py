@@ -6,7 +6,7 @@ import copy
 import multiprocessing
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -35,13 +35,13 @@ def test_a_child_may_take_a_queue_up_though_its_parent_has_dropped_it(
 ) -> None:
     questions, answers = make(), make()
     put(questions, "hello", None)
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     child = context.Process(target=echo, args=(questions, answers))
-    child.start()  # type: ignore[attr-defined]
+    child.start()
     del questions
-    child._args = ()  # type: ignore[attr-defined]
+    child._args = ()
     assert answers.get(timeout=30) == "hello"
-    child.join(30)  # type: ignore[attr-defined]
+    child.join(30)
 
 
 def test_a_forked_child_has_the_queues_of_its_parent(bus_name: str) -> None:
@@ -89,7 +89,7 @@ def test_what_is_taken_up_too_late_says_so(bus_name: str, make: Make) -> None:
     from multiprocessing.reduction import ForkingPickler
 
     queue = make()
-    context.set_spawning_popen(object())
+    context.set_spawning_popen(cast(Any, queue))
     try:
         passed = bytes(ForkingPickler.dumps(queue))
     finally:

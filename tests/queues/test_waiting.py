@@ -48,13 +48,23 @@ def test_a_timeout_is_kept_and_nothing_comes_before_it(make: Make) -> None:
     with pytest.raises(queue.Full):
         one.put(2, timeout=0.05)
     assert time.monotonic() - begin >= 0.1
-    for now in (lambda: one.put(2, False), lambda: one.put_nowait(2), lambda: one.put(2, True, 0)):
+    puts: list[Callable[[], object]] = [
+        lambda: one.put(2, False),
+        lambda: one.put_nowait(2),
+        lambda: one.put(2, True, 0),
+    ]
+    for put_now in puts:
         with pytest.raises(queue.Full):
-            now()
+            put_now()
     one.get()
-    for now in (lambda: one.get(False), one.get_nowait, lambda: one.get(True, -1.0)):
+    gets: list[Callable[[], object]] = [
+        lambda: one.get(False),
+        one.get_nowait,
+        lambda: one.get(True, -1.0),
+    ]
+    for get_now in gets:
         with pytest.raises(queue.Empty):
-            now()
+            get_now()
 
 
 @pytest.mark.parametrize("call", ["get()", "put(2)", "join()"])

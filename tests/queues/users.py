@@ -50,7 +50,8 @@ def pass_on(method: str, questions: Queue, answers: Queue) -> None:
     """To a child of this child."""
     import multiprocessing
 
-    child = multiprocessing.get_context(method).Process(target=echo, args=(questions, answers))
+    context: Any = multiprocessing.get_context(method)
+    child = context.Process(target=echo, args=(questions, answers))
     child.start()
     child.join()
 
