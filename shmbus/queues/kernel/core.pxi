@@ -8,7 +8,6 @@ cdef class Stay:
 
     cdef sq_user user
     cdef PyObject *core          # NULL: closed
-    cdef pthread_t thread
     cdef uint64_t forks
     cdef object __weakref__
 
@@ -19,6 +18,7 @@ cdef class Stay:
         free(self.user.data)
 
 
+@cython.no_gc_clear  # what __dealloc__ gives back is still known then
 cdef class QueueCore:
     """A queue by the name of its segment in /dev/shm. Classes that derive from it begin with `_create` or `_open`."""
 
@@ -99,6 +99,7 @@ cdef class QueueCore:
         cdef int fd = sb_open_stat(<uint32_t>self._core.pid)
         if fd < 0:
             raise OSError(f"/proc/{self._core.pid}/stat cannot be read: a queue needs /proc")
+        stat.start_time = 0
         sb_read_stat(fd, &stat)
         close(fd)
         self._core.start_time = stat.start_time
@@ -130,7 +131,6 @@ cdef class QueueCore:
             stay.user.row = row
             rb_bell_open(&stay.user.spin, &self._unparked, NULL, RB_SPIN_NS)
             stay.core = <PyObject *>self
-            stay.thread = pthread_self()
             stay.forks = _forks
             self._rows.add(<uintptr_t><void *>stay)
             self._stays.stay = stay
@@ -159,9 +159,10 @@ cdef class QueueCore:
         )
 
     cdef int _forget(self, Stay stay, bint leaves=False) except -1:
-        """Give back the row of a thread, in good order. Another is kept if it was the last, unless the process leaves."""
+        """Give back a thread's row, in good order. If it was the last, another is kept, unless the process leaves."""
         cdef uint32_t row = 0
         self._rows.discard(<uintptr_t><void *>stay)
+        leaves = leaves or self._closed
         if not leaves and not self._rows and not self._pledge and stay.forks == _forks:
             if sq_claim_row(&self._core, SQ_PLEDGED, 0, &row, rb_now() + PATIENCE) == SQ_OK:
                 self._pledge = row
@@ -180,15 +181,26 @@ cdef class QueueCore:
     def __dealloc__(self):
         if self._rows is not None and self._core.shared != NULL:
             self._give_back()
+        sq_unmap(&self._core.put_ring)  # not as it is closed: other threads may be in a call
+        sq_unmap(&self._core.get_ring)
 
     cdef int _give_back(self) except -1:
+        """All rows but those of threads that wait in a call: they do it as they return."""
+        cdef Stay stay
         for address in list(self._rows):
-            self._forget(<Stay><void *><uintptr_t>address, True)
-        if self._pledge:
+            stay = <Stay><void *><uintptr_t>address
+            if not stay.user.busy:
+                self._forget(stay, True)
+        if self._pledge and self._forks == _forks:
             sq_give_back_row(&self._core, self._pledge, rb_now() + PATIENCE)
-            self._pledge = 0
-        sq_unmap(&self._core.put_ring)
-        sq_unmap(&self._core.get_ring)
+        self._pledge = 0
+        return 0
+
+    cdef int _returned(self) except -1:
+        """From a call that waited: another thread may have closed the queue meanwhile."""
+        if self._closed and self._forks == _forks:
+            self._give_back()
+            sq_take_leave(&self._core, False, rb_now() + PATIENCE)
         return 0
 
     # Putting ------------------------------------------------------------------------------------------------------
@@ -284,7 +296,7 @@ cdef class QueueCore:
             u.busy = False
             if not put[0]:
                 self._attend()
-        return 0
+        return self._returned()
 
     # Getting ------------------------------------------------------------------------------------------------------
 
@@ -369,11 +381,12 @@ cdef class QueueCore:
             u.busy = False
             if u.end == 0:
                 self._attend()
-        return 0
+        return self._returned()
 
     cdef int _attend(self) except -1:
         """While waiting: run signals' handlers, and look now and then who has died."""
         PyErr_CheckSignals()
+        self._returned()
         self._check()
         if rb_now() - self._looked >= SQ_SLICE_NS:
             self._look_after_deaths()
@@ -464,7 +477,7 @@ cdef class QueueCore:
     def _look_after_deaths(self):
         """Free the rows of dead processes; how many messages they had in hand. Waiting calls do it, too."""
         self._check()
-        cdef uint64_t in_hand = 0, total = 0
+        cdef uint64_t i, in_hand = 0, total = 0
         cdef sq_user nobody
         cdef sq_user *u
         cdef uint64_t pid
@@ -473,7 +486,7 @@ cdef class QueueCore:
             nobody.row = 0
             u = &nobody
         self._looked = rb_now()
-        for i in range(min(rb_load_acquire(&self._core.shared.rows_used), SQ_ROWS)):
+        for i in range(min(rb_load_acquire(&self._core.shared.rows_used), <uint64_t>SQ_ROWS)):
             pid = rb_load(&self._core.shared.rows[i].pid)
             if sq_bury(&self._core, u, i, rb_now() + PATIENCE, &in_hand) == SQ_OK and in_hand:
                 total += in_hand
@@ -503,14 +516,16 @@ cdef class QueueCore:
 
 
 def users_of(str name not None):
-    """Who uses the queue of that name, the dead included that nobody has looked after. Raises ringbuf's SegmentErrors."""
+    """Who uses the queue of that name, the dead included that nobody has looked after.
+
+    Raises ringbuf's SegmentErrors."""
     segment = Segment.attach(name, kind=SQ_KIND, layout=SQ_LAYOUT, size=sizeof(sq_queue))
     memory = segment.memory
     cdef sq_queue *shared = <sq_queue *><uintptr_t>memory.address
     cdef list users = []
     cdef sq_row *row
-    cdef uint64_t state
-    for i in range(min(rb_load_acquire(&shared.rows_used), SQ_ROWS)):
+    cdef uint64_t i, state
+    for i in range(min(rb_load_acquire(&shared.rows_used), <uint64_t>SQ_ROWS)):
         row = &shared.rows[i]
         state = rb_load_acquire(&row.state)
         if state == SQ_USED or state == SQ_PLEDGED:
