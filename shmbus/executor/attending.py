@@ -17,6 +17,7 @@ from .line import NEVER
 
 if TYPE_CHECKING:
     from .line import Line
+    from .recalling import Recalling
 
 log = logging.getLogger("shmbus")
 
@@ -27,8 +28,11 @@ PAUSE = 4_000_000
 class Attending:
     """The thread. It has no reference to the executor, which may be dropped."""
 
-    def __init__(self, line: Line, pool: str, finish: Callable[[], None]) -> None:
+    def __init__(
+        self, line: Line, recalling: Recalling, pool: str, finish: Callable[[], None]
+    ) -> None:
         self.line = line
+        self._recalling = recalling
         self.owner: object = None
         """Tells this thread to leave, when the executor is dropped."""
         self._finish = finish
@@ -50,9 +54,9 @@ class Attending:
                 self._look()
         except errors.BusError as why:
             line.fail(why.with_traceback(None))
-        except BaseException:
-            log.exception("the thread of %s ended", self.thread.name)
-            raise
+        except BaseException as why:
+            log.exception("the thread %r ended", self.thread.name)
+            line.fail(why.with_traceback(None))
         finally:
             self._call()
             self._finish()
@@ -74,6 +78,8 @@ class Attending:
                 line.look_for_workers()
             line.come()
             line.comings = comings  # it does not count itself
+        if len(line.under_way) > 1:
+            self._recalling.look()
         self._call()
 
     def _call(self) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 from contextlib import ExitStack
 from multiprocessing.context import BaseContext
@@ -25,6 +25,7 @@ from .attending import Attending
 from .calls import Calls
 from .line import Line
 from .mapping import LOOK_AHEAD, Mapping, call_each, chunks
+from .recalling import Recalling
 from .stopping import Stopping
 from .task import Task
 from .worker import Setup
@@ -117,6 +118,7 @@ class Executor(futures.Executor):
             undo.callback(workers.close, 0.0)
             calls.exit_of = workers.exit_of
             stopping = Stopping(line, workers.kill)
+            recalling = Recalling(line, lambda: workers.ready)
             line.appoint(
                 died=calls.died,
                 overdue=calls.overdue,
@@ -134,7 +136,7 @@ class Executor(futures.Executor):
                 _alive.discard(attending)
 
             self._line, self._calls, self._workers = line, calls, workers
-            self._attending = attending = Attending(line, pool, finish)
+            self._attending = attending = Attending(line, recalling, pool, finish)
             _alive.add(attending)
             undo.callback(_alive.discard, attending)
             endpoint.start()
@@ -187,7 +189,7 @@ class Executor(futures.Executor):
         chunksize: int = 1,
         window: int = LOOK_AHEAD,
         ordered: bool = True,
-    ) -> Iterator[T]:
+    ) -> Generator[T, None, None]:
         """The results of calling this function with the items of the iterables, as `map` has it.
 
         Items are taken as results are: at most `window` of them are ahead, so iterables may be

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NEVER = 2**64 - 1
 
-AHEAD = 10_000_000
+AHEAD = 5_000_000
 """Nanoseconds of work that may be under way: what is not sent can still be withdrawn, or go to a
 worker that comes later."""
 
@@ -65,9 +65,11 @@ class Call:
 class Sent(PendingReply):
     """The request that a call is."""
 
-    __slots__ = ("call",)
+    __slots__ = ("call", "since")
     __hash__ = object.__hash__
     call: Call
+    since: int
+    """When it was sent, in nanoseconds."""
 
 
 class Line:
@@ -81,7 +83,7 @@ class Line:
         self.guard = threading.Condition()
         """Held while calls end, and by who looks at several of them."""
         self.waiting: deque[Call] = deque()
-        self.under_way: set[Sent] = set()
+        self.under_way: dict[Sent, None] = {}
         self.to_call: deque[Call] = deque()
         """Those that have ended, and of which somebody is to be told by the executor's thread."""
         self.open = False
@@ -160,6 +162,9 @@ class Line:
     def come(self) -> bool:
         """Take the replies that have come, and send what waits: False if somebody else does so."""
         self.comings += 1
+        if self.broken is not None:
+            self.withdraw(self.broken)
+            return True
         while True:
             if not self._turn.acquire(blocking=False):
                 return False
@@ -221,10 +226,14 @@ class Line:
         self._count(len(done))
         ends: list[tuple[Call, Any, BaseException | None]] = []
         for sent in done:
-            self.under_way.discard(sent)
+            self.under_way.pop(sent, None)
             call = sent.call
             call._sent = None
-            if not call._ended():
+            if call._ended():
+                continue
+            if sent.cancelled():  # taken back
+                self.waiting.appendleft(call)
+            else:
                 self._look_at(sent, call, ends)
         if ends:
             self.end(ends)
@@ -330,6 +339,7 @@ class Line:
 
     def _send(self) -> bool:
         """Send what waits: whether there was no space for it."""
+        now = monotonic_ns()
         waiting, under_way, begin = self.waiting, self.under_way, self.requests.begin_now
         if not under_way:
             self._recount()
@@ -338,7 +348,7 @@ class Line:
             if call._ended():
                 continue
             sent = Sent.__new__(Sent)
-            sent.call = call
+            sent.call, sent.since = call, now
             try:
                 begun = begin(sent, self.type, call._packed, self._never)
             except errors.Disconnected as why:
@@ -352,7 +362,7 @@ class Line:
                 waiting.appendleft(call)
                 return True
             call._sent = sent
-            under_way.add(sent)
+            under_way[sent] = None
             if self.eager:
                 self.requests.tell_at_once(sent)
         if self.resting:

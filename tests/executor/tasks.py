@@ -121,3 +121,30 @@ def said() -> list[str]:
 def threads() -> int:
     """Those of Python in this process."""
     return threading.active_count()
+
+
+def await_file(path: Path) -> str:
+    """Returns once it is there."""
+    while not path.exists():
+        time.sleep(0.005)
+    return "gone"
+
+
+def await_file_if(path: Path | None) -> str | None:
+    """Likewise, if there is one to wait for."""
+    return None if path is None else await_file(path)
+
+
+def count(most: int) -> int:
+    """Reports each number."""
+    for number in range(most):
+        report(number)
+    return most
+
+
+def append_after(path: Path, number: int) -> int:
+    """To that file, but the first."""
+    if number:
+        append(path, "x")
+        time.sleep(0.001)
+    return number
