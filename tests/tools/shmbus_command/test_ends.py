@@ -51,6 +51,7 @@ ON_A_BUS = {
     "ping": ["paris", "BUS"],
     "types": ["-b", "BUS"],
     "wait": ["-b", "BUS", "a", "--timeout", "0"],
+    "worker": ["BUS", "a"],
 }
 """How each command that needs a running bus is given one."""
 
