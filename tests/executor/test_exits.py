@@ -9,6 +9,7 @@ import pytest
 
 import shmbus
 from shmbus.testing import eventually, run_python, start_python
+from shmbus.testing.leavings import of_this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,8 +61,10 @@ raise LookupError("in main")
 def test_an_executor_that_is_dropped_does_what_was_submitted() -> None:
     executor = shmbus.Executor(1)
     waiting = [executor.submit(abs, -number) for number in range(50)]
+    pool = executor.name
     del executor
     assert [task.result() for task in waiting] == list(range(50))
+    eventually(lambda: not any(pool in file for file in of_this_process()), "nothing of it is left")
 
 
 def test_a_program_whose_tasks_leave_at_once_ends() -> None:
