@@ -110,21 +110,25 @@ class Mapping:
         """The results, or what came instead, as `Executor.map` says."""
         try:
             while self._under_way:
-                item = self._next()
-                self._under_way -= 1
-                if item._error is not None:
-                    try:
-                        raise item._error
-                    finally:
-                        del item
-                if self._under_way <= self._window // 2:
-                    self._fill(self._window)
-                yield item._result
+                yield self._result()
         finally:
             self._more = False
             for item in (*self._ahead, *self._any):
                 if not item._over:
                     self._line.cancel(item)
+
+    def _result(self) -> Any:
+        """That of the next one, of which nothing is kept here."""
+        item = self._next()
+        self._under_way -= 1
+        if item._error is not None:
+            try:
+                raise item._error
+            finally:
+                del item
+        if self._under_way <= self._window // 2:
+            self._fill(self._window)
+        return item._result
 
     def _next(self) -> Item:
         """The next that has ended. Raises `TimeoutError`."""

@@ -35,6 +35,8 @@ EXCEPTED = {
     "the traceback, which the original has in a log of the worker only",
     "ProcessPoolSpawnFailingInitializerTest.test_initializer": "likewise",
     "ProcessPoolForkserverFailingInitializerTest.test_initializer": "likewise",
+    "FailingInitializerResourcesTest.test_spawn": "it runs that case, too",
+    "FailingInitializerResourcesTest.test_forkserver": "it runs that case, too",
     "test_cancel_futures": "it relies on some being sent to processes that are not there yet; we "
     "cancel those",
     "test_python_finalization_error": "it counts the threads of the original",
