@@ -33,10 +33,10 @@ def test_a_thousand_workers_come_and_go_and_leave_nothing(
     assert callable(replace)
     with shmbus.Executor(2, max_tasks_per_child=tasks) as executor:
         bus = f"pool-{executor.name}"
-        for _ in range(50):
+        for _ in range(20):
             replace(executor)
         before, files = Burden(os.getpid()), len(in_shm(bus))
-        for _ in range(1000 if long else 100):
+        for _ in range(1000 if long else 30):
             replace(executor)
         after = Burden(os.getpid())
         print(f"{before}; then {after}")
