@@ -10,7 +10,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from benchmark.claims import Bench, Figure, Sample
+import shmbus
+from benchmark.claims import Bench, Claim, Figure, Sample, ratio
 from benchmark.measure.floods import Flood
 from benchmark.peers import PEERS
 from benchmark.roles.queues import BATCH, Ends, by_get_many, consumer, one_by_one, producer
@@ -73,15 +74,37 @@ def by_faster_fifo(bench: Bench) -> Sample:
     return rates(bench, import_module("faster_fifo").Queue, 150_000, many)
 
 
+def ours(bench: Bench) -> Sample:
+    return rates(bench, shmbus.Queue, 1_000_000, shmbus.Queue.get_many)
+
+
+OURS, STANDARD, FIFO = "shmbus.Queue", "multiprocessing.Queue", "faster-fifo"
+
+
 def _queues(bench: Bench) -> Figure:
     variants: dict[str, Callable[[], Sample]] = {
-        "multiprocessing.Queue": partial(rates, bench, multiprocessing.Queue, 100_000),
+        OURS: partial(ours, bench),
+        STANDARD: partial(rates, bench, multiprocessing.Queue, 100_000),
         "multiprocessing.SimpleQueue": partial(rates, bench, multiprocessing.SimpleQueue, 100_000),
     }
-    fifo = next(peer for peer in PEERS if peer.name == "faster-fifo")
+    claims = [
+        Claim(
+            f"{ends}, {payload}: {OURS} / {STANDARD}",
+            ratio(OURS, STANDARD, measure(ends, payload)),
+            10 if payload == "int" else 1,
+        )
+        for ends in ENDS
+        for payload in PAYLOADS
+    ]
+    fifo = next(peer for peer in PEERS if peer.name == FIFO)
     if not (missing := fifo.absent()):
-        variants["faster-fifo"] = partial(by_faster_fifo, bench)
-    return Figure("queue", variants, [], absent={fifo.name: missing} if missing else {})
+        variants[FIFO] = partial(by_faster_fifo, bench)
+        claims += [
+            Claim(f"{way}, {payload}: {OURS} / {FIFO}", ratio(OURS, FIFO, measure(way, payload)), 1)
+            for way in WAYS
+            for payload in PAYLOADS
+        ]
+    return Figure("queue", variants, claims, absent={FIFO: missing} if missing else {})
 
 
 def figures(bench: Bench) -> list[Figure]:
