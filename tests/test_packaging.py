@@ -58,7 +58,12 @@ def test_the_installed_kernel_is_no_test_variant() -> None:
     assert _kernel.build_info()["variant"] == ""
 
 
-PICKLES = {"shmbus/executor/packing.py", "shmbus/queues/_kernel.pyx"}
+PICKLES = {
+    "shmbus/executor/packing.py",
+    "shmbus/joblib/backend.py",
+    "shmbus/joblib/packed.py",
+    "shmbus/queues/_kernel.pyx",
+}
 """What is spoken among the processes of one pool, or of one queue, alone."""
 
 

@@ -66,6 +66,7 @@ ROOMS = {
     | SIDES
     | {"shmbus.bus", "shmbus.events", "shmbus.executor", "shmbus.fields"}
     | {"shmbus.links", "shmbus.queues", "shmbus.supervisor"},
+    "shmbus.joblib": {"shmbus.executor"},
     "shmbus_console": PUBLIC,
     "shmtop": PUBLIC | {"shmbus_console"},
     "shmbus_command": PUBLIC
