@@ -43,6 +43,10 @@ ANNA: 1,500,003
 BERT: 1,499,997
 CARL: 1,500,000
 """,
+    "data_loader.py": """32 of 32 batches, although a worker was killed
+the second epoch has another order: True
+one worker, the same batches in the same order: True
+""",
     "copy_file.py": """16,777,225 bytes in 17 parts
 the checksums are equal
 """,
