@@ -138,7 +138,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
 
 def _made(environment: dict[str, str], **options: Any) -> Executor:
-    return Executor(mp_context=context(environment), prefetch=1, **options)
+    return Executor(mp_context=context(environment), **options)
 
 
 def _alone(where: str) -> int:
