@@ -73,6 +73,7 @@ _CLASSES: dict[str, type] = {
     "Bus": shmbus.Bus,
     "BusView": shmbus.BusView,
     "Endpoint": shmbus.Endpoint,
+    "Executor": shmbus.Executor,
     "Link": shmbus.Link,
     "Loan": shmbus.Loan,
     "Message": shmbus.Message,
@@ -125,6 +126,9 @@ _EXPLAINED = {
     "howto/receive.md#last-values": "BusView.retained",
     "howto/receive.md#see-everything": "Endpoint.tap Message.tap",
     "howto/receive.md#deaths-of-others": "Endpoint.on_death",
+    "howto/executor.md": "Executor.submit Executor.shutdown",
+    "howto/executor.md#when-a-worker-dies": "Executor.submit_with",
+    "howto/executor.md#many": "Executor.map",
     "howto/queue.md": "Queue JoinableQueue Queue.put Queue.put_nowait Queue.put_many Queue.get "
     "Queue.get_nowait Queue.get_many Queue.qsize Queue.empty Queue.full Queue.close "
     "Queue.task_done Queue.join Queue.maxsize Queue.closed",
