@@ -19,7 +19,7 @@ from shmbus.settings import check_count
 from shmbus.shared import processes
 from shmbus.shared._kernel import monotonic, seconds
 
-from . import leavings, wire
+from . import leavings, memory, wire
 from .admission import Admission
 from .attending import Attending
 from .calls import Calls
@@ -55,7 +55,11 @@ class Executor(futures.Executor):
     tasks after which a worker is replaced. `retries`: how often a task is begun anew if its worker
     dies. `timeout`: seconds that a task may take from when a worker begins it, until it is stopped.
 
-    Functions, arguments and results are pickled: all processes of a pool trust each other. Raises
+    Functions, arguments and results are pickled: all processes of a pool trust each other. Large
+    buffers in them, such as arrays of 64 KiB or more, are copied once, into shared memory, and
+    looked at there: such an array is read-only (`copy` makes one to write to). What is larger than
+    the `pool_bytes` of a bus raises `MessageTooLarge`; on a bus of their own it may be as large as
+    what /dev/shm has free, and raises `SegmentError` beyond. Raises
     `InvalidName`, `InvalidSetting`, ValueError (`mp_context`), and like `serve` and `attach`.
     """
 
@@ -88,7 +92,8 @@ class Executor(futures.Executor):
             served: Bus | None = None
             if bus is None:
                 admission = Admission(pool)
-                served = serve(leavings.own_bus(pool), grants=admission)
+                own = leavings.own_bus(pool)
+                served = serve(own, settings=memory.settings(), grants=admission)
                 undo.callback(served.close)
                 bus = served
             at = bus if isinstance(bus, str) else bus.name

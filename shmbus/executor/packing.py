@@ -6,8 +6,11 @@ frame, which is written once, into the sender's pool, and read where it lies the
 
 from __future__ import annotations
 
+import copyreg
+import io
 import pickle
-from typing import Any
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +19,25 @@ BESIDE = 64 << 10
 """Bytes from which on a buffer goes beside the pickle. Smaller ones are copied, and can be written
 to at the receiver."""
 
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+_TAUGHT: dict[type, Any] = getattr(ForkingPickler, "_extra_reducers", {})
+
+
+class _Pickler(pickle.Pickler):
+    """Knows what `multiprocessing` has been taught, too: pickle alone refuses some of that, such as
+    sockets, and of others, such as connections, copies a descriptor's number."""
+
+    dispatch_table: ClassVar[dict[type, Any]] = {  # type: ignore[misc]  # typeshed: of instances
+        **copyreg.dispatch_table,
+        **_TAUGHT,
+    }
+    known = len(copyreg.dispatch_table) + len(_TAUGHT)
+
 
 def pack(value: object) -> Any:
     """The payload that stands for a value. Raises what pickling it raises."""
+    if type(value) in _PLAIN:
+        return pickle.dumps(value, 5)
     beside: list[NDArray[np.uint8]] = []
 
     def within(buffer: pickle.PickleBuffer) -> bool:
@@ -32,7 +51,13 @@ def pack(value: object) -> Any:
         beside.append(np.frombuffer(memory, np.uint8))
         return False
 
-    pickled = pickle.dumps(value, protocol=5, buffer_callback=within)
+    known = len(copyreg.dispatch_table) + len(_TAUGHT)
+    if known != _Pickler.known:  # something was imported meanwhile that pickles in its own way
+        _Pickler.dispatch_table = {**copyreg.dispatch_table, **_TAUGHT}
+        _Pickler.known = known
+    file = io.BytesIO()
+    _Pickler(file, 5, buffer_callback=within).dump(value)
+    pickled = file.getvalue()
     return [pickled, *beside] if beside else pickled
 
 

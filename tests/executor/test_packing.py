@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from typing import Any
 
@@ -99,3 +100,25 @@ def test_large_bytes_and_buffers_of_ones_own_come_back(requester: shmbus.Endpoin
     raw, own = echoed(requester, (text, pickle.PickleBuffer(bytearray(text))))
     assert raw == text
     assert bytes(own) == text
+
+
+def test_what_only_multiprocessing_can_pickle_comes_too(requester: shmbus.Endpoint) -> None:
+    here, there = multiprocessing.Pipe()
+    with here, there:
+        got, large = echoed(requester, (there, LARGE))
+        with got:
+            got.send("hello")
+            assert here.recv() == "hello"
+        assert (large == LARGE).all()
+
+
+def test_what_nobody_can_pickle_raises_what_pickle_raises() -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        pack((LARGE, lambda: None))
+
+
+def test_an_executor_takes_and_returns_more_than_a_pool_has_by_default() -> None:
+    size = 100 << 20
+    with shmbus.Executor(1) as executor:
+        assert executor.submit(len, np.empty(size, np.uint8)).result(60) == size
+        assert executor.submit(np.empty, size, np.uint8).result(60).nbytes == size

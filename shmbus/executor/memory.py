@@ -1,0 +1,19 @@
+"""How large arguments and results may be on the bus that an executor serves for itself: as all of
+/dev/shm, since a process that calls `submit` has no settings to raise."""
+
+from __future__ import annotations
+
+import os
+
+from shmbus.settings import Settings
+from shmbus.shared import names
+
+_LARGEST = 1 << 40
+"""Bytes of a pool that settings take."""
+
+
+def settings() -> Settings:
+    """Of such a bus. A pool's limit costs addresses and no memory."""
+    system = os.statvfs(names.SHM)
+    size = min(max(system.f_blocks * system.f_frsize, 1 << 20), _LARGEST)
+    return Settings(pool_bytes=size, pool_total_bytes=size)
