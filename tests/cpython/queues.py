@@ -3,6 +3,7 @@ place, under each start method."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import multiprocessing
 import multiprocessing.queues
@@ -51,6 +52,8 @@ def _wanted(case: unittest.TestCase) -> bool:
 
 
 def _exchange() -> None:
+    support = importlib.import_module("test.support")
+    vars(support)["use_resources"] = []  # by default: without those that take long
     for made in (Queue, JoinableQueue):
         vars(multiprocessing.queues)[made.__name__] = made  # where contexts take them from
     vars(multiprocessing)["SimpleQueue"] = Queue  # but not contexts: pools write to its pipe

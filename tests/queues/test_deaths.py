@@ -34,9 +34,9 @@ def test_a_consumer_killed_in_get_hinders_nobody(make: Make, start: Start) -> No
 
 
 def test_a_producer_killed_in_put_leaves_whole_messages_or_none(make: Make, start: Start) -> None:
-    one = make()
+    one, begun = make(), make()
     for _ in range(5):
-        producer = start(put_for_ever, one)
+        producer = start(put_for_ever, one, begun)
         for _ in range(100):
             one.get(timeout=30)
         kill(producer.pid or 0)
@@ -102,13 +102,16 @@ def test_join_returns_though_consumers_were_killed(make: Make, start: Start) -> 
 @pytest.mark.parametrize("maxsize", [0, 3])
 def test_users_killed_at_random_moments_stop_nobody(make: Make, start: Start, maxsize: int) -> None:
     chance = random.Random(maxsize)
-    one = make(maxsize=maxsize)
-    users = [start(function, one) for function in (put_for_ever, get_for_ever) * 2]
+    one, begun = make(maxsize=maxsize), make()
+    users = [start(function, one, begun) for function in (put_for_ever, get_for_ever) * 2]
+    for _ in users:
+        begun.get(timeout=30)
     for _ in range(30):
         time.sleep(chance.uniform(0, 0.01))
         at = chance.randrange(len(users))
         kill(users[at].pid or 0)
-        users[at] = start((put_for_ever, get_for_ever)[at % 2], one)
+        users[at] = start((put_for_ever, get_for_ever)[at % 2], one, begun)
+        assert begun.get(timeout=30) == users[at].pid
         one.put((os.getpid(), 0, b""), timeout=30)
         _, number, content = one.get(timeout=30)
         assert content == b"x" * (number % 3000)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import shmbus
-from shmbus.testing import eventually, pause, resume, start_python
+from shmbus.testing import pause, resume, start_python
 
 from .conftest import Start
 from .users import echo, echo_done, get_for_ever, put, put_for_ever
@@ -93,12 +93,9 @@ def test_ctrl_c_ends_a_wait_and_the_queue_goes_on(call: str, bus_name: str) -> N
 
 
 def test_others_go_on_while_a_user_stands_still(make: Make, start: Start) -> None:
-    one, answers = make(), make()
-    stopped = [start(get_for_ever, one) for _ in range(2)]
-    for user in stopped:
-        one.put("to be taken")
-        assert user.pid is not None
-    eventually(one.empty)
+    one, answers, begun = make(), make(), make()
+    stopped = [start(get_for_ever, one, begun) for _ in range(2)]
+    assert {begun.get(timeout=30) for _ in stopped} == {user.pid for user in stopped}
     for user in stopped:
         pause(user.pid or 0)
     start(echo, one, answers)
@@ -110,8 +107,9 @@ def test_others_go_on_while_a_user_stands_still(make: Make, start: Start) -> Non
 
 
 def test_a_timeout_is_kept_though_who_holds_a_role_stands_still(make: Make, start: Start) -> None:
-    one = make(maxsize=5)
-    users = [start(put_for_ever, one), start(get_for_ever, one)]
+    one, begun = make(maxsize=5), make()
+    users = [start(put_for_ever, one, begun), start(get_for_ever, one, begun)]
+    assert {begun.get(timeout=30) for _ in users} == {user.pid for user in users}
     for _ in range(20):  # wherever they stop
         for user in users:
             pause(user.pid or 0)

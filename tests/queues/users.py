@@ -16,7 +16,8 @@ def put(queue: Queue, *values: Any) -> None:
         queue.put(value)
 
 
-def put_for_ever(queue: Queue) -> None:
+def put_for_ever(queue: Queue, begun: Queue) -> None:
+    begun.put(os.getpid())
     number = 0
     while True:
         queue.put((os.getpid(), number, b"x" * (number % 3000)))
@@ -35,7 +36,8 @@ def echo_done(questions: Queue, answers: Queue) -> None:
         questions.task_done()
 
 
-def get_for_ever(queue: Queue) -> None:
+def get_for_ever(queue: Queue, begun: Queue) -> None:
+    begun.put(os.getpid())
     while True:
         queue.get()
 
