@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import shmbus
-from shmbus.testing import eventually, run_python, start_python
+from shmbus.testing import eventually, in_shm, run_python, start_python
 from shmbus.testing.leavings import of_this_process
+
+pytestmark = pytest.mark.slow  # programs of their own
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,17 +95,25 @@ with shmbus.Executor(1) as executor:
 @pytest.mark.parametrize("doing", ["stay", "compute"])
 def test_no_worker_outlives_a_program_that_is_killed(doing: str) -> None:
     body = """
-executor = shmbus.Executor(2, name="killed")
+executor = shmbus.Executor(2)
+print(executor.name)
 for _ in range(2):
     executor.submit_with(getattr(tasks, sys.argv[1]), progress=print)
 time.sleep(600)
 """
     with start_python(program(body), doing) as main:
+        name = main.line()
         pids = [int(main.line()) for _ in range(2)]
         assert all(runs(pid) for pid in pids)
         main.kill()
-        for pid in pids:
-            eventually(lambda pid=pid: not runs(pid), f"worker {pid} has ended")  # type: ignore[misc]
+        eventually(lambda: not any(map(runs, pids)), "its workers have ended")
+    remove(name)
+
+
+def remove(pool: str) -> None:
+    """What a killed program has left, as the next executor does."""
+    with shmbus.Executor(1):
+        eventually(lambda: not in_shm(f"pool-{pool}"), "nothing is left")
 
 
 def runs(pid: int) -> bool:
@@ -117,14 +127,16 @@ def runs(pid: int) -> bool:
 def test_a_program_told_to_end_by_sigterm_leaves_no_worker() -> None:
     body = """
 executor = shmbus.Executor(1)
+print(executor.name)
 executor.submit_with(tasks.stay, progress=print)
 time.sleep(600)
 """
     with start_python(program(body)) as main:
+        name = main.line()
         pid = int(main.line())
         assert main.stop() == -signal.SIGTERM
         eventually(lambda: not runs(pid), f"worker {pid} has ended")
-    assert not runs(pid)
+    remove(name)
 
 
 def test_nothing_is_left_in_dev_shm_and_no_process_either() -> None:

@@ -84,6 +84,7 @@ def _die_at_3(number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_of_a_worker_does_is_ended_with_it() -> None:
     pids: list[int] = []
     with shmbus.Executor(1) as executor:

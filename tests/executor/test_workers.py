@@ -12,7 +12,7 @@ import shmbus
 from shmbus import errors
 from tests.executor import tasks
 
-METHODS = ["forkserver", "spawn", "fork"]
+METHODS = ["forkserver", pytest.param("spawn", marks=pytest.mark.slow), "fork"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -78,5 +78,6 @@ def test_threads_submit_at_once(executor: shmbus.Executor) -> None:
     assert found == {n: list(range(n * 100, n * 100 + 100)) for n in range(8)}
 
 
+@pytest.mark.slow
 def test_a_task_may_have_an_executor_of_its_own(executor: shmbus.Executor) -> None:
     assert executor.submit(tasks.nested, -7).result() == 7
