@@ -141,6 +141,7 @@ cdef extern from "shmbus/queues/native/leave.h" nogil:
     sq_status sq_task_done(sq_core *, sq_user *, uint64_t)
     uint64_t sq_unfinished(const sq_queue *)
     void sq_empty_hand(const sq_core *, const sq_user *)
+    sq_status sq_name_pledge(sq_core *, uint32_t, uint64_t, uint32_t, uint64_t)
     bint sq_take_leave(sq_core *, bint, uint64_t)
     void sq_unlink_all(const sq_core *)
     void sq_unmap(sq_mapped *)
@@ -160,6 +161,8 @@ cdef enum:
     MOST_ITEMS = 256  # of put_many that go into the ring at once
 
 cdef uint64_t PATIENCE = 100_000_000  # ns that who does not want to wait waits for a lock
+
+cdef uint64_t _pledges = 0  # that this process has made, of any queue
 
 cdef uint64_t _forks = 0  # how often this process came out of a fork
 

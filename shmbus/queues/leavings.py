@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ringbuf import RingbufError
 from shmbus.shared import processes
 
-from . import names
+from . import names, users
 from ._kernel import users_of
 from .names import QueueName
 
@@ -40,7 +40,11 @@ def queues(bus: str | None = None) -> Iterator[Found]:
 
 def remove_dead() -> None:
     """Remove the queues that nobody can use any more."""
-    for found in queues():
+    used = users.used()
+    for name, paths in names.files().items():
+        if name.uid != os.geteuid() or str(name) in used:
+            continue
+        found = _look(name, tuple(paths))
         if not found.used:
             remove(found)
 
@@ -58,12 +62,12 @@ def remove(found: Found) -> int:
 
 
 def _look(name: QueueName, files: tuple[Path, ...]) -> Found:
-    users = _users(name)
+    rows = _users(name)
     if name.namespace != processes.namespace("pid"):
         used = True
     else:  # before anybody has a row, its maker alone has it
-        used = any(processes.process_alive(*user) for user in users or [name.maker[:2]])
-    return Found(name, files, tuple(sorted({pid for pid, _ in users})), used)
+        used = any(processes.process_alive(*user) for user in rows or [name.maker[:2]])
+    return Found(name, files, tuple(sorted({pid for pid, _ in rows})), used)
 
 
 def _users(name: QueueName) -> set[tuple[int, int]]:

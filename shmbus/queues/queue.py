@@ -62,7 +62,7 @@ class Queue(QueueCore[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         """For a child that is being made, and for nobody else: it counts as a user from now on."""
         context.assert_spawning(self)
-        return _passed, (type(self), self.name, self._keep_row())
+        return _passed, (type(self), self.name, self._keep_row(users.being_made()))
 
     def __repr__(self) -> str:
         what = "closed" if self.closed else f"{self.qsize()} in it"

@@ -1,15 +1,17 @@
 """This process as a user of queues: what it has of them, keeps for its children, and leaves.
 
 A queue counts its users. Each object of it in a process is one; so is a child from the moment in
-which it is forked, or the queue is pickled for it: a row is pledged to it before.
+which it is forked, or the queue is pickled for it: a row is pledged to it before. The pledge is
+the parent's until it knows the child that it has started; then it ends with that child.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import util
+from multiprocessing import context, popen_fork, util
 from typing import Any
 
 from shmbus.errors import BusError
@@ -30,10 +32,34 @@ def keep(queue: QueueCore[Any]) -> None:
     _here.add(queue)
 
 
+def being_made() -> Callable[[], int | None] | None:
+    """Says which child it is for which something is pickled just now: its pid, 0 if it has ended,
+    None until that is known; None in its place where it never will be."""
+    child = context.get_spawning_popen()
+    if not isinstance(child, popen_fork.Popen):
+        return None
+    known = weakref.ref(child)
+
+    def pid() -> int | None:
+        child = known()
+        if child is None:  # its parent knows that it has ended, or it was never made
+            return 0
+        if not hasattr(child, "pid"):
+            return None
+        return child.pid if child.poll() is None else 0
+
+    return pid
+
+
+def used() -> set[str]:
+    """The names of the queues that this process uses."""
+    return {queue.name for queue in list(_here) if not queue.closed}
+
+
 def _leave_all() -> None:
     """At the end of this process, whose children have ended."""
     for queue in list(_here):
-        queue._leave(pledges=True)
+        queue._leave(at_exit=True)
 
 
 def _leave_at_exit() -> None:

@@ -33,6 +33,7 @@ cdef class QueueCore:
     cdef uint64_t _forks
     cdef uint64_t _looked        # when deaths were last looked for
     cdef uint32_t _pledge
+    cdef dict _awaited           # pledges for children: (row, number) to what says which it is
     cdef bint _closed
     cdef readonly str name
     cdef readonly bint redeliver
@@ -107,6 +108,7 @@ cdef class QueueCore:
         sq_unmap(&self._core.put_ring)
         sq_unmap(&self._core.get_ring)
         self._rows = set()
+        self._awaited = {}
         self._stays = local()
         self._latest = NULL
         self._forks = _forks
@@ -141,10 +143,16 @@ cdef class QueueCore:
     cdef uint32_t _claim(self, uint64_t state) except 0:
         cdef uint32_t row = 0
         cdef sq_status status
+        global _pledges
+        cdef uint64_t tid
         if state == SQ_USED:
             row, self._pledge = self._pledge, 0
+            tid = get_native_id()
+        else:
+            _pledges += 1
+            tid = _pledges
         for attempt in range(2):
-            status = sq_claim_row(&self._core, state, get_native_id(), &row, rb_now() + 10 * SQ_SLICE_NS)
+            status = sq_claim_row(&self._core, state, tid, &row, rb_now() + 10 * SQ_SLICE_NS)
             if status != SQ_NO_ROW:
                 break
             self._look_after_deaths()
@@ -215,8 +223,8 @@ cdef class QueueCore:
         cdef uint64_t put
         if self._closed:
             self._check()
+        kept = _encode(obj, &item)  # which may call the queue, too
         cdef sq_user *u = self._user()
-        kept = _encode(obj, &item)
         cdef sq_status status = sq_put(&self._core, u, &item, 1, &put, 0)
         if status != SQ_OK:
             self._put_later(u, &item, 1, &put, status, _deadline(block, timeout))
@@ -468,11 +476,25 @@ cdef class QueueCore:
             self._begin_process(pledge)
         self._user()
 
-    def _keep_row(self):
-        """Keep a row for another process; the number to `open` it with. Raises NoResource."""
+    def _keep_row(self, child=None):
+        """Keep a row for another process; the number to `open` it with. `child`: says which that is: a pid, 0 where it
+        has ended, None as long as that is not known; without, the row is kept until this process ends. Raises
+        NoResource."""
         self._check()
         self._user()
-        return self._claim(SQ_PLEDGED)
+        self._name_pledges()
+        cdef uint32_t row = self._claim(SQ_PLEDGED)
+        if child is not None:
+            self._awaited[row, _pledges] = child
+        return row
+
+    cdef int _name_pledges(self) except -1:
+        """From now on the rows of children that are known are kept by themselves, as long as they live."""
+        for (row, number), child in list(self._awaited.items()):
+            pid = child()
+            if pid is not None and sq_name_pledge(&self._core, row, number, pid, rb_now() + PATIENCE) == SQ_OK:
+                self._awaited.pop((row, number), None)
+        return 0
 
     def _look_after_deaths(self):
         """Free the rows of dead processes; how many messages they had in hand. Waiting calls do it, too."""
@@ -497,16 +519,17 @@ cdef class QueueCore:
                 )
         return total
 
-    def _leave(self, bint pledges=False):
-        """End the use of the queue by this object; where nobody else uses it, remove its names: True. `pledges`: the
-        rows that this process keeps for others are not taken up any more. Nothing happens if it is closed."""
+    def _leave(self, bint at_exit=False):
+        """End the use of the queue by this object; where nobody else uses it, remove its names: True. `at_exit`: the
+        process ends, and its children have. Nothing happens if it is closed."""
         if self._closed:
             return False
         self._closed = True
         if self._forks != _forks:
             return False
+        self._name_pledges()
         self._give_back()
-        return sq_take_leave(&self._core, pledges, rb_now() + 10 * PATIENCE)
+        return sq_take_leave(&self._core, at_exit, rb_now() + 10 * PATIENCE)
 
     cdef object _corrupt(self):
         return RingCorrupt(self.name, "a ring is not as its users leave it", 0, 0, 0)

@@ -59,7 +59,7 @@ struct sq_row { /* of one thread of one process */
     _Alignas(RB_LINE) rb_word state;  /* by the book's holder: an sq_row_state */
     rb_word pid;                      /* by the book's holder */
     rb_word start_time;               /* by the book's holder: of the process, in clock ticks since boot */
-    rb_word tid;                      /* by the book's holder */
+    rb_word tid;                      /* by the book's holder; of a pledge its number in its process */
     rb_word namespace;                /* by the book's holder: in which the pid has its meaning */
     _Alignas(RB_LINE) rb_word hand_from; /* by the row's user: position of the first message in hand */
     rb_word hand_to;                  /* by the row's user: where the tail is once they are taken */

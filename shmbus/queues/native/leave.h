@@ -33,8 +33,9 @@ static inline void sq_unlink_all(const struct sq_core *c)
     shm_unlink(c->name);
 }
 
-/* If nobody uses the queue any more, its names go: true. `pledges`: those of this process are taken up no more. */
-static inline bool sq_take_leave(struct sq_core *c, bool pledges, uint64_t until)
+/* If nobody uses the queue any more, its names go: true. `at_exit`: this process has no more use of it, the rows that it
+ * keeps for others and those of threads that still wait included; these go on saying what is in hand until they end. */
+static inline bool sq_take_leave(struct sq_core *c, bool at_exit, uint64_t until)
 {
     struct sq_queue *q = c->shared;
     if (sq_take_book(q, until) != SQ_OK)
@@ -42,9 +43,10 @@ static inline bool sq_take_leave(struct sq_core *c, bool pledges, uint64_t until
     bool last = !rb_load(&q->gone);
     for (uint32_t i = 0; i < SQ_ROWS; i++) {
         uint64_t state = rb_load(&q->rows[i].state);
-        if (pledges && state == SQ_PLEDGED && rb_load(&q->rows[i].pid) == c->pid)
+        bool mine = at_exit && sq_is_own(c, &q->rows[i]);
+        if (mine && state == SQ_PLEDGED)
             rb_store_release(&q->rows[i].state, state = SQ_FREE);
-        last = last && (state == SQ_FREE || state == SQ_ORPHANED || sq_is_dead(c, &q->rows[i]));
+        last = last && (state == SQ_FREE || state == SQ_ORPHANED || mine || sq_is_dead(c, &q->rows[i]));
     }
     if (last) {
         rb_store(&q->gone, 1);

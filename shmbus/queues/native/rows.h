@@ -4,7 +4,7 @@
  * A dead user's message in hand is lost, and counts as done; or its row becomes an orphan, from which the next get
  * takes (orphan.h). What a dead user took and did not say it had done counts as done, too: nobody else would say so.
  *
- * Offers: sq_take_book, sq_leave_book; sq_claim_row, sq_account, sq_give_back_row; sq_is_dead; sq_bury;
+ * Offers: sq_take_book, sq_leave_book; sq_claim_row, sq_account, sq_give_back_row; sq_is_own, sq_is_dead; sq_name_pledge; sq_bury;
  *         sq_unfinished, sq_look_finished, sq_task_done. */
 #pragma once
 
@@ -131,11 +131,43 @@ static inline enum sq_status sq_give_back_row(struct sq_core *c, uint32_t number
     return SQ_OK;
 }
 
+/* Did this process write itself into the row? */
+static inline bool sq_is_own(const struct sq_core *c, const struct sq_row *row)
+{
+    return rb_load(&row->pid) == c->pid && rb_load(&row->start_time) == c->start_time &&
+           rb_load(&row->namespace) == c->namespace;
+}
+
+/* The row that this process kept as its pledge `number`, if nobody has taken it up, is kept by the child now that is to
+ * do so; pid 0: there is none. */
+static inline enum sq_status sq_name_pledge(struct sq_core *c, uint32_t row, uint64_t number, uint32_t pid,
+                                            uint64_t until)
+{
+    enum sq_status status = sq_take_book(c->shared, until);
+    if (status != SQ_OK)
+        return status;
+    struct sq_row *r = &c->shared->rows[row - 1];
+    if (rb_load(&r->state) == SQ_PLEDGED && sq_is_own(c, r) && rb_load(&r->tid) == number) {
+        struct sb_stat s;
+        int fd = pid ? sb_open_stat(pid) : -1;
+        if (fd >= 0 && sb_read_stat(fd, &s) != SB_VANISHED) {
+            rb_store(&r->start_time, s.start_time); /* in between it seems dead, to those without the book */
+            rb_store(&r->pid, pid);
+        } else {
+            rb_store_release(&r->state, SQ_FREE);
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+    sq_leave_book(c->shared);
+    return SQ_OK;
+}
+
 /* Is the process that wrote itself into the row dead, as far as this one can know? */
 static inline bool sq_is_dead(const struct sq_core *c, const struct sq_row *row)
 {
     uint32_t pid = (uint32_t)rb_load(&row->pid);
-    if (pid == c->pid || rb_load(&row->namespace) != c->namespace)
+    if (sq_is_own(c, row) || rb_load(&row->namespace) != c->namespace)
         return false;
     int fd = sb_open_stat(pid);
     if (fd < 0)
