@@ -131,7 +131,7 @@ int main(int count, char **arguments)
     EQUAL(taken, PRODUCERS * messages);
     EQUAL(rb_load(&core.shared->producers.count), rb_load(&core.shared->consumers.count));
     wait_for_the_stopped();
-    CHECK(sq_take_leave(&core, soon()));
+    CHECK(sq_take_leave(&core, false, soon()));
     sq_unmap(&core.put_ring);
     sq_unmap(&core.get_ring);
     return 0;

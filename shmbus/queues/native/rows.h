@@ -4,8 +4,8 @@
  * A dead user's message in hand is lost, and counts as done; or its row becomes an orphan, from which the next get
  * takes (orphan.h). What a dead user took and did not say it had done counts as done, too: nobody else would say so.
  *
- * Offers: sq_take_book, sq_leave_book; sq_claim_row, sq_account, sq_give_back_row; sq_is_own, sq_is_dead; sq_name_pledge; sq_bury;
- *         sq_unfinished, sq_look_finished, sq_task_done. */
+ * Offers: sq_take_book, sq_leave_book; sq_claim_row, sq_account, sq_give_back_row; sq_is_own, sq_is_dead;
+ *         sq_name_pledge; sq_bury; sq_unfinished, sq_look_finished, sq_task_done. */
 #pragma once
 
 #include "shmbus/queues/native/get.h"
