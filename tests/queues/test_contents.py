@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import shmbus
-from shmbus.testing import eventually
+from shmbus.testing import eventually, in_shm
 
 from .conftest import Start
 from .users import echo, put
@@ -134,3 +134,50 @@ def test_maxsize_holds_for_all_processes_together(make: Make, start: Start) -> N
         one.get(timeout=30)
         assert one.qsize() <= 3
     assert one.empty()
+
+
+class Putting:
+    """Puts into a queue while it is pickled."""
+
+    def __init__(self, queue: shmbus.Queue[Any]) -> None:
+        self.queue = queue
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.queue.put("from within")
+        return str, ("itself",)
+
+
+class Getting:
+    """Gets from a queue while it is unpickled."""
+
+    queue: ClassVar[shmbus.Queue[Any]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _get, (b"x" * 400,)
+
+
+def _get(content: bytes) -> tuple[bytes, object]:
+    return content, Getting.queue.get(timeout=30)
+
+
+def test_pickling_and_unpickling_may_use_the_queue_itself(make: Make) -> None:
+    one = make()
+    one.put(Putting(one))
+    assert (one.get(), one.get()) == ("from within", "itself")
+    assert one.put_many([1, Putting(one), 3]) == 3
+    assert sorted(map(str, one.get_many(9))) == ["1", "3", "from within", "itself"]
+    Getting.queue = one
+    try:
+        one.put_many([Getting(), b"y" * 410])
+        assert one.get() == (b"x" * 400, b"y" * 410)
+    finally:
+        del Getting.queue
+
+
+def test_a_ring_that_is_drained_goes(make: Make, bus_name: str) -> None:
+    one = make()
+    for _ in range(3):
+        one.put_many(b"x" * 1000 for _ in range(1000))
+        for _ in range(1000):
+            one.get()
+    assert len(in_shm(bus_name)) == 2  # the queue's own file, and the ring that it is at
