@@ -82,6 +82,8 @@ class Running:
         self.killed = False
         self.left = False
         """Of one that was started elsewhere: whether its endpoint is gone."""
+        self.comings = 0
+        """Likewise: how often it has said that it is ready, or another of its process after it."""
         self.fd = -1
         """Readable once it has ended."""
         self._owned = False
@@ -238,12 +240,15 @@ class Workers:
             self._break(reason, failure.traceback)
             return
         with self._changed:
-            if pid in self._ready or not (number == 0 or self._is_there(pid, number)):
+            if number and (pid in self._ready or not self._is_there(pid, number)):
                 return
             self._failed = 0
             self._ready.add(pid)
             if number == 0:
-                self._running[pid] = joined = Running(pid, 0, None)
+                joined = self._running.get(pid) or Running(pid, 0, None)
+                self._running[pid] = joined
+                joined.comings += 1
+                joined.left = False
         if number == 0:
             self._watch(joined, message.source)
         self._on_ready(pid)
@@ -256,8 +261,12 @@ class Workers:
     def _watch(self, joined: Running, endpoint: str) -> None:
         """One that was started elsewhere has ended when its endpoint has."""
 
+        comings = joined.comings
+
         def over(_: object) -> None:
-            joined.left = True
+            with self._changed:
+                if joined.comings == comings:
+                    joined.left = True
             self._ring()
 
         self._endpoint.on_death(endpoint, over)
@@ -265,7 +274,7 @@ class Workers:
     # The thread --------------------------------------------------------------------------------
 
     def _ring(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # it is closed
             os.eventfd_write(self._bell, 1)
 
     def _attend(self) -> None:
@@ -332,13 +341,16 @@ class Workers:
         with self._changed:
             ended = [running for running in self._running.values() if running.has_ended()]
         for running in ended:
+            with self._changed:
+                if not running.has_ended():  # another worker of its process has come
+                    continue
+                del self._running[running.pid]
+                was_ready = running.pid in self._ready
+                self._ready.discard(running.pid)
             exit = running.let_go()
             if self._admission is not None:
                 self._admission.ended(running.pid)
             with self._changed:
-                del self._running[running.pid]
-                was_ready = running.pid in self._ready
-                self._ready.discard(running.pid)
                 self._exits[running.pid] = exit
                 if len(self._exits) > REMEMBERED:
                     self._exits.popitem(last=False)
