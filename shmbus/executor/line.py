@@ -293,16 +293,23 @@ class Line:
     def withdraw(self, error: BaseException) -> None:
         """End all calls with this error."""
         calls = [sent.call for sent in list(self.under_way)]
-        while self.waiting:
-            calls.append(self.waiting.popleft())
+        while (call := self._next()) is not None:
+            calls.append(call)
         self.end([(call, None, error) for call in calls])
         for sent in list(self.under_way):
             sent.cancel()
 
     def cancel_waiting(self) -> None:
         """Cancel the calls that were not sent."""
-        while self.waiting:
-            self.cancel(self.waiting.popleft())
+        while (call := self._next()) is not None:
+            self.cancel(call)
+
+    def _next(self) -> Call | None:
+        """The next of those that wait, which several threads may take."""
+        try:
+            return self.waiting.popleft()
+        except IndexError:
+            return None
 
     def cancel(self, call: Call) -> bool:
         """End it, wherever it is: False if it has ended otherwise."""
@@ -343,10 +350,12 @@ class Line:
         waiting, under_way, begin = self.waiting, self.under_way, self.requests.begin_now
         if not under_way:
             self._recount()
-        while waiting and self.open and len(under_way) < self._window:
-            call = waiting.popleft()
-            if call._ended():
+        while len(under_way) < self._window and (call := self._next()) is not None:
+            if call._ended():  # cancelled
                 continue
+            if not self.open:
+                waiting.appendleft(call)
+                break
             sent = Sent.__new__(Sent)
             sent.call, sent.since = call, now
             try:

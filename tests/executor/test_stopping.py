@@ -94,3 +94,10 @@ def test_a_shutdown_that_cancels_ends_what_waits_and_lets_finish_what_runs() -> 
         executor.shutdown(cancel_futures=True)
         assert running.result() is None
         assert all(task.cancelled() for task in waiting)
+
+
+def test_a_task_cancelled_where_no_worker_ever_came_keeps_no_shutdown_waiting() -> None:
+    with shmbus.Executor(0) as executor:
+        assert executor.submit(abs, -1).cancel()
+        executor.shutdown(wait=False)
+        eventually(lambda: not executor._attending.thread.is_alive(), "it has ended")
