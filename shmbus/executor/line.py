@@ -3,6 +3,10 @@
 There is no thread that must run for a call to get on. Whoever comes, by submitting or by waiting
 for a result, takes the replies that have come and sends what waits, one at a time; the executor's
 own thread (`attending`) does that where nobody comes.
+
+A signal's handler may raise wherever the main thread is. So a call waits until its request has
+begun, and its request is under way until the call has ended or waits again: what was broken off is
+found there, and each step may be done twice. Locks are taken inside the block that lets go of them.
 """
 
 from __future__ import annotations
@@ -80,7 +84,8 @@ class Line:
         self.requests = endpoint._requests
         self.requests.complete_here()
         self.type = task_type
-        self.guard = threading.Condition()
+        self._ending = threading.RLock()
+        self.guard = threading.Condition(self._ending)
         """Held while calls end, and by who looks at several of them."""
         self.waiting: deque[Call] = deque()
         self.under_way: dict[Sent, None] = {}
@@ -98,7 +103,9 @@ class Line:
         """Whether the executor's thread is to be told of each reply."""
         self.resting = False
         """Whether that thread waits for the next call."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
+        self._amid = False
+        """Whether somebody takes replies or sends, or was broken off in that."""
         self._never = until(None, None)
         self._least = 1
         self._most = self.requests.limit
@@ -166,13 +173,23 @@ class Line:
             self.withdraw(self.broken)
             return True
         while True:
-            if not self._turn.acquire(blocking=False):
-                return False
             try:
-                self._take()
+                if not self._turn.acquire(blocking=False):
+                    return False
+                if self._amid:
+                    self._resume()
+                self._amid = True
+                self._take(self.requests.take_done())
                 stuck = self._send()
+                self._amid = False
+            except errors.BusError as why:
+                self.fail(why)
+                return True
             finally:
-                self._turn.release()
+                try:
+                    self._turn.release()
+                except RuntimeError:  # it is another thread's
+                    pass
             if stuck or not self._may_send():  # what was added meanwhile was left to us
                 return True
 
@@ -198,13 +215,12 @@ class Line:
                 if now >= end:
                     raise TimeoutError
                 if not here:
-                    if self._turn.acquire(timeout=min(SLICE, end - now) / 1e9):
-                        self._turn.release()
+                    self._await_turn(min(SLICE, end - now) / 1e9)
                     continue
                 until = min(end, now + SLICE)
                 sent = call._sent if call is not None else None
                 try:
-                    if sent is None:
+                    if sent is None or not sent._begun:
                         requests.await_completion(seen, until)
                     else:
                         requests.await_reply(sent, until)
@@ -213,30 +229,50 @@ class Line:
         finally:
             self.present -= 1
 
+    def _await_turn(self, seconds: float) -> None:
+        """Until nobody takes replies, so many seconds at most."""
+        try:
+            self._turn.acquire(timeout=seconds)
+        finally:
+            try:
+                self._turn.release()
+            except RuntimeError:  # its time was over, or it was interrupted
+                pass
+
     # Replies --------------------------------------------------------------------------------------
 
-    def _take(self) -> None:
-        try:
-            done = self.requests.take_done()
-        except errors.BusError as why:
-            self.fail(why)
-            return
-        if not done:
-            return
-        self._count(len(done))
+    def _take(self, done: list[Sent]) -> None:
+        """See to those that are done."""
         ends: list[tuple[Call, Any, BaseException | None]] = []
         for sent in done:
-            self.under_way.pop(sent, None)
             call = sent.call
-            call._sent = None
-            if call._ended():
+            if call._ended() or call._sent is not sent:  # seen to already
                 continue
             if sent.cancelled():  # taken back
-                self.waiting.appendleft(call)
+                self._wait_again(call)
             else:
                 self._look_at(sent, call, ends)
         if ends:
             self.end(ends)
+        for sent in done:
+            self.under_way.pop(sent, None)
+            if sent.call._sent is sent:
+                sent.call._sent = None
+        if done:
+            self._count(len(done))
+
+    def _resume(self) -> None:
+        """Somebody was broken off: see to what has not begun, and to what is done."""
+        under_way = list(self.under_way)
+        for sent in under_way:
+            if not sent._begun:  # its call waits
+                self._not_sent(sent)
+        self._take([sent for sent in under_way if sent._begun and sent.done()])
+
+    def _wait_again(self, call: Call) -> None:
+        """It is to be sent once more, before the others. It may be in there twice."""
+        self.waiting.appendleft(call)
+        call._sent = None
 
     def _look_at(
         self, sent: Sent, call: Call, ends: list[tuple[Call, Any, BaseException | None]]
@@ -250,9 +286,13 @@ class Line:
             return
         try:
             result = unpack(message.payload)
-        except BaseException as why:
-            ends.append((call, None, why))
-            return
+        except BaseException:
+            try:
+                unpack(message.payload)
+            except BaseException as why:
+                ends.append((call, None, why))
+                return
+            raise  # it was a signal's handler that did
         if type(result) is Failure:
             ends.append((call, None, result.exception))
         else:
@@ -271,12 +311,12 @@ class Line:
             self.open = False
         elif not isinstance(error, errors.QueueFull):
             return error
-        self.waiting.appendleft(call)
+        self._wait_again(call)
         return None
 
     def end(self, ends: list[tuple[Call, Any, BaseException | None]]) -> None:
         """These calls have ended so."""
-        with self.guard:
+        with self._ending:
             told = [call for call, result, error in ends if call._end(result, error)]
         if told:
             self.to_call.extend(told)
@@ -284,7 +324,7 @@ class Line:
 
     def fail(self, error: BaseException) -> None:
         """End all calls with this error, and those to come."""
-        with self.guard:
+        with self._ending:
             if self.broken is not None:
                 return
             self.broken = error
@@ -297,7 +337,8 @@ class Line:
             calls.append(call)
         self.end([(call, None, error) for call in calls])
         for sent in list(self.under_way):
-            sent.cancel()
+            if sent._begun:
+                sent.cancel()
 
     def cancel_waiting(self) -> None:
         """Cancel the calls that were not sent."""
@@ -313,12 +354,12 @@ class Line:
 
     def cancel(self, call: Call) -> bool:
         """End it, wherever it is: False if it has ended otherwise."""
-        with self.guard:
+        with self._ending:
             cancelled = call._cancel()
             if cancelled is not None:
                 return cancelled
         sent = call._sent
-        if sent is not None:
+        if sent is not None and sent._begun:
             self._stop(sent)
         call._invoke_callbacks()
         return True
@@ -344,34 +385,46 @@ class Line:
     def _may_send(self) -> bool:
         return bool(self.waiting) and self.open and len(self.under_way) < self._window
 
+    def _not_sent(self, sent: Sent) -> None:
+        self.under_way.pop(sent, None)
+        if sent.call._sent is sent:
+            sent.call._sent = None
+
+    def _passed(self, call: Call) -> None:
+        """It is the first of those that wait, if nobody has taken it, and waits no more."""
+        if (first := self._next()) is not None and first is not call:
+            self.waiting.appendleft(first)
+
     def _send(self) -> bool:
         """Send what waits: whether there was no space for it."""
         now = monotonic_ns()
         waiting, under_way, begin = self.waiting, self.under_way, self.requests.begin_now
         if not under_way:
             self._recount()
-        while len(under_way) < self._window and (call := self._next()) is not None:
-            if call._ended():  # cancelled
+        while waiting and len(under_way) < self._window:
+            call = waiting[0]
+            if call._ended() or call._sent is not None:  # cancelled, or sent
+                self._passed(call)
                 continue
             if not self.open:
-                waiting.appendleft(call)
                 break
             sent = Sent.__new__(Sent)
             sent.call, sent.since = call, now
-            try:
-                begun = begin(sent, self.type, call._packed, self._never)
-            except errors.Disconnected as why:
-                waiting.appendleft(call)
-                self.fail(why)
-                return True
-            except Exception as why:  # of this call's payload
-                self.end([(call, None, why)])
-                continue
-            if not begun:
-                waiting.appendleft(call)
-                return True
             call._sent = sent
             under_way[sent] = None
+            try:
+                begun = begin(sent, self.type, call._packed, self._never)
+            except errors.Disconnected:
+                self._not_sent(sent)
+                raise
+            except Exception as why:  # of this call's payload
+                self.end([(call, None, why)])
+                self._not_sent(sent)
+                continue
+            if not begun:
+                self._not_sent(sent)
+                return True
+            self._passed(call)
             if self.eager:
                 self.requests.tell_at_once(sent)
         if self.resting:
@@ -386,11 +439,13 @@ class Line:
         if not self.eager:
             self.eager = True
             for sent in list(self.under_way):
-                self.requests.tell_at_once(sent)
+                if sent._begun:
+                    self.requests.tell_at_once(sent)
             self.requests.nudge()
 
     def forked(self, error: BaseException) -> None:
         """This is a forked child: nothing of it is ours."""
-        self.guard = threading.Condition()
-        self._turn = threading.Lock()
+        self._ending = threading.RLock()
+        self.guard = threading.Condition(self._ending)
+        self._turn = threading.RLock()
         self.fail(error)

@@ -42,7 +42,7 @@ class Recalling:
         now = monotonic_ns()
         if now < self._next:
             return
-        old = [sent for sent in list(self._line.under_way) if sent.since < now - LONG]
+        old = [s for s in list(self._line.under_way) if s.since < now - LONG and s._begun]
         found = len(old) > 1 and self._take_back(old)
         self._pause = LONG if found or len(old) < 2 else min(2 * self._pause, MOST)
         self._next = now + self._pause

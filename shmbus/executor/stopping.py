@@ -22,7 +22,7 @@ HALT = 0.05
 def runs(call: Call) -> bool:
     """Whether a worker has begun it."""
     sent = call._sent
-    return sent is not None and bool(sent._holder()[2])
+    return sent is not None and sent._begun and bool(sent._holder()[2])
 
 
 class Stopping:

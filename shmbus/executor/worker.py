@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,11 +53,16 @@ def main(setup: Setup) -> None:
 
 
 def _stand_alone() -> None:
-    """Out of the session of the executor, where Ctrl-C goes to all; and not as it is told there
-    what signals do."""
+    """Out of the session of the executor, where Ctrl-C goes to all; not as it is told there what
+    signals do; and without keeping the forkserver, which else would not end before this one."""
     with suppress(OSError):
         os.setsid()
     signal.set_wakeup_fd(-1)
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    kept = getattr(server, "_forkserver_alive_fd", None)
+    if server is not None and kept is not None:
+        server._forkserver_alive_fd = None  # one that is needed here is started anew
+        os.close(kept)
 
 
 def _end_with(pid: int, start: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
 import shmbus
+from shmbus.shared import processes
 from shmbus.testing import eventually, in_shm, run_python, start_python
 from shmbus.testing.leavings import of_this_process
 
@@ -107,6 +109,24 @@ time.sleep(600)
         assert all(runs(pid) for pid in pids)
         main.kill()
         eventually(lambda: not any(map(runs, pids)), "its workers have ended")
+    remove(name)
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
+def test_no_worker_outlives_it_that_is_stopped_then(method: str) -> None:
+    body = """
+executor = shmbus.Executor(1, mp_context=sys.argv[1])
+print(executor.name)
+executor.submit_with(tasks.stay, progress=print)
+time.sleep(600)
+"""
+    with start_python(program(body), method) as main:
+        name = main.line()
+        pid = int(main.line())
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: processes.stopped(pid), f"worker {pid} is stopped")
+        main.kill()
+        eventually(lambda: not runs(pid), f"worker {pid} has ended")
     remove(name)
 
 

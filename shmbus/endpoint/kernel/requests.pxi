@@ -98,6 +98,12 @@ cdef class PendingReply:
         return self._requests.holder_of(self)
 
     @property
+    def _begun(self):
+        """Whether it was sent."""
+        return self._outcome != PENDING or (self._requests is not None
+                                            and self._requests._pending[self._index] is self)
+
+    @property
     def _identity(self):
         """Its correlation id, of one that has an answer; else None."""
         return None if self._message is None else self._message.correlation_id

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "ringbuf/native/prefix.h"
+#include "ringbuf/native/ring.h"
 
 #define SQ_LAYOUT_VERSION 1u
 #define SQ_KIND 0x75657571u      /* "queu" in memory order */

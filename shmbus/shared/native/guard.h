@@ -1,5 +1,6 @@
 /* The end of this process when another one ends, whatever this one does then: it may hold Python's lock for ever, or
- * wait in C. A thread of its own watches that one; all signals are blocked in it, and it never touches Python.
+ * wait in C. A thread of its own watches that one; all signals are blocked in it, and it never touches Python. Where
+ * this process is stopped then, that thread is, too: so the end of whoever started this process lets it go on.
  *
  *   sb_end_with           from now on; what it was given stays open for as long as the process lives
  *   sb_end_group          SIGKILL for this process, and for what is in the process group that it leads
@@ -10,6 +11,8 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
 
 #define SB_GUARD_MS 100 /* between two looks, where there is no pidfd */
 
@@ -65,5 +68,7 @@ static inline int sb_end_with(uint32_t pid, int stat, int pidfd)
     pthread_attr_destroy(&attributes);
     if (failed)
         free(guard);
+    else
+        (void)prctl(PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0);
     return failed;
 }
