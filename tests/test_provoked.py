@@ -549,7 +549,7 @@ def test_a_queue_that_is_gone_before_its_child_takes_it_up() -> None:
         passed = pickle.dumps(queue)
     finally:
         context.set_spawning_popen(None)
-    queue._leave(pledges=True)  # as at the end of this process
+    queue._leave(at_exit=True)  # as at the end of this process
     with provoked(errors.QueueGone, "Keep that process until", queue=queue.name):
         pickle.loads(passed)
 
