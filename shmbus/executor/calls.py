@@ -78,7 +78,7 @@ class Calls:
         try:
             call._packed = packing.pack(task)
         except Exception as why:
-            self.line.end([(call, None, why)])
+            self.line.end([(call, why)])
             return
         self.line.add(call)
 

@@ -43,6 +43,7 @@ class Call:
     """A function with its arguments, packed, that is to be called in a worker."""
 
     _packed: Any = None
+    _result: Any = None
     _function: Any
     _number: int
     _retries = 0
@@ -53,8 +54,9 @@ class Call:
         """Whether it has its result, or never will."""
         raise NotImplementedError
 
-    def _end(self, result: Any, error: BaseException | None) -> bool:
-        """It has ended: whether somebody is to be called. By the holder of the line's guard."""
+    def _end(self, error: BaseException | None) -> bool:
+        """It has ended with this, or with the result that it has been given: whether somebody is to
+        be called. By the holder of the line's guard."""
         raise NotImplementedError
 
     def _cancel(self) -> bool | None:
@@ -243,7 +245,7 @@ class Line:
 
     def _take(self, done: list[Sent]) -> None:
         """See to those that are done."""
-        ends: list[tuple[Call, Any, BaseException | None]] = []
+        ends: list[tuple[Call, BaseException | None]] = []
         for sent in done:
             call = sent.call
             if call._ended() or call._sent is not sent:  # seen to already
@@ -275,14 +277,14 @@ class Line:
         call._sent = None
 
     def _look_at(
-        self, sent: Sent, call: Call, ends: list[tuple[Call, Any, BaseException | None]]
+        self, sent: Sent, call: Call, ends: list[tuple[Call, BaseException | None]]
     ) -> None:
         """Take what came of it: it has ended, or is to be sent again."""
         message = sent._ended()
         if isinstance(message, errors.BusError):
             error = self._meaning(sent, call, message)
             if error is not None:
-                ends.append((call, None, error))
+                ends.append((call, error))
             return
         try:
             result = unpack(message.payload)
@@ -290,13 +292,14 @@ class Line:
             try:
                 unpack(message.payload)
             except BaseException as why:
-                ends.append((call, None, why))
+                ends.append((call, why))
                 return
             raise  # it was a signal's handler that did
         if type(result) is Failure:
-            ends.append((call, None, result.exception))
+            ends.append((call, result.exception))
         else:
-            ends.append((call, result, None))
+            call._result = result  # and nothing else here knows it once the call has ended
+            ends.append((call, None))
 
     def _meaning(self, sent: Sent, call: Call, error: errors.BusError) -> BaseException | None:
         """What this error means for the call; None: it is to be sent again."""
@@ -314,10 +317,10 @@ class Line:
         self._wait_again(call)
         return None
 
-    def end(self, ends: list[tuple[Call, Any, BaseException | None]]) -> None:
+    def end(self, ends: list[tuple[Call, BaseException | None]]) -> None:
         """These calls have ended so."""
         with self._ending:
-            told = [call for call, result, error in ends if call._end(result, error)]
+            told = [call for call, error in ends if call._end(error)]
         if told:
             self.to_call.extend(told)
             self.requests.nudge()
@@ -335,7 +338,7 @@ class Line:
         calls = [sent.call for sent in list(self.under_way)]
         while (call := self._next()) is not None:
             calls.append(call)
-        self.end([(call, None, error) for call in calls])
+        self.end([(call, error) for call in calls])
         for sent in list(self.under_way):
             if sent._begun:
                 sent.cancel()
@@ -418,7 +421,7 @@ class Line:
                 self._not_sent(sent)
                 raise
             except Exception as why:  # of this call's payload
-                self.end([(call, None, why)])
+                self.end([(call, why)])
                 self._not_sent(sent)
                 continue
             if not begun:

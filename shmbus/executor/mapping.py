@@ -41,10 +41,10 @@ class Item(Call):
     def _ended(self) -> bool:
         return self._over
 
-    def _end(self, result: Any, error: BaseException | None) -> bool:
+    def _end(self, error: BaseException | None) -> bool:
         if not self._over:
             self._packed = None
-            self._result, self._error = result, error
+            self._error = error
             self._over = True
             if self._told is not None:
                 self._told.append(self)
@@ -53,7 +53,7 @@ class Item(Call):
     def _cancel(self) -> bool | None:
         if self._over:
             return False
-        self._end(None, CancelledError())
+        self._end(CancelledError())
         return None
 
     def _invoke_callbacks(self) -> None:
@@ -128,7 +128,8 @@ class Mapping:
                 del item
         if self._under_way <= self._window // 2:
             self._fill(self._window)
-        return item._result
+        result, item._result = item._result, None
+        return result
 
     def _next(self) -> Item:
         """The next that has ended. Raises `TimeoutError`."""

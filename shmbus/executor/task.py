@@ -69,11 +69,13 @@ class Task(Call, Future[T], Generic[T]):
     def _ended(self) -> bool:
         return self._state != "PENDING"
 
-    def _end(self, result: Any, error: BaseException | None) -> bool:
+    def _end(self, error: BaseException | None) -> bool:
         if self._state != "PENDING":
+            if self._state != "FINISHED":  # it was cancelled: nobody will ask for the result
+                self._result = None
             return False
         self._packed = None
-        self._result, self._exception = result, error
+        self._exception = error
         self._state = "FINISHED"
         for waiter in self._told or ():
             if error is None:
