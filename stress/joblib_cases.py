@@ -42,9 +42,13 @@ LONG = {
     "test_auto_memmap_on_arrays_from_generator",
     "test_backend_batch_statistics_reset",
     "test_initializer_not_reused",
+    "test_initializer_parallel",
+    "test_multiple_generator_call_separated",
+    "test_nested_parallel_warnings",
     "test_parallel_as_context_manager",
     "test_parallel_with_interactively_defined_bound_method_loky",
     "test_parallel_with_interactively_defined_functions",
+    "test_parallel_with_interactively_defined_functions_loky",
     "test_threadpool_limitation_in_child_override",
 }
 """Those that `--quick` leaves out."""

@@ -37,6 +37,8 @@ from ringbuf.segment import REMEDIES, Segment, available
 from shmbus.errors import NoResource, QueueClosed, QueueGone
 from shmbus.shared.processes import namespace
 
+__all__ = ["KIND", "LAYOUT", "MOST_USERS", "RING_BYTES", "QueueCore", "User", "users_of"]
+
 log = logging.getLogger("shmbus")
 
 cdef extern from * nogil:

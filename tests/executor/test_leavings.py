@@ -20,8 +20,8 @@ PROGRAM = """
 def test_the_next_executor_removes_what_a_killed_one_has_left() -> None:
     with start_python(PROGRAM) as program:
         killed = program.line()
+        assert in_shm(f"pool-{killed}")
         program.kill()
-    assert in_shm(f"pool-{killed}")
     with shmbus.Executor(1) as executor:
         eventually(lambda: not in_shm(f"pool-{killed}"))
         assert executor.submit(abs, -1).result(60) == 1

@@ -33,8 +33,8 @@ static inline void sq_unlink_all(const struct sq_core *c)
     shm_unlink(c->name);
 }
 
-/* If nobody uses the queue any more, its names go: true. `at_exit`: this process does not, whatever its rows say. What it
- * keeps for others is free; those of threads that still wait go on saying what is in hand. */
+/* If nobody uses the queue any more, its names go: true. `at_exit`: this process does not, whatever its rows say. What
+ * it keeps for others is free; those of threads that still wait go on saying what is in hand. */
 static inline bool sq_take_leave(struct sq_core *c, bool at_exit, uint64_t until)
 {
     struct sq_queue *q = c->shared;
