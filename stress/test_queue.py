@@ -68,7 +68,7 @@ def crowd(tmp_path: Path) -> Iterator[Crew]:
 def test_a_queue_keeps_every_message_however_many_of_its_users_are_killed(
     crowd: Crew, seed: int, chance: random.Random, long: bool, maxsize: int, redeliver: bool
 ) -> None:
-    kills = 1000 if long else 30
+    kills = 1000 if long else 12
     killed = Counter[str]()
     queue: shmbus.Queue[Message | None] = shmbus.Queue(maxsize, redeliver=redeliver)
     members = [crowd.hire(produce, f"p{n}", queue, seed) for n in range(EACH)]
