@@ -76,7 +76,7 @@ class Calls:
 
     def _send(self, call: Call, task: wire.Task) -> None:
         try:
-            call._packed = packing.pack(task)
+            call._packed = packing.pack_call(*task)
         except Exception as why:
             self.line.end([(call, why)])
             return

@@ -35,6 +35,9 @@ worker that comes later."""
 MEASURE = 2_000_000
 """Nanoseconds over which it is counted how much is done."""
 
+AT_ONCE = 16
+"""Calls that are added to those that wait before replies are taken again."""
+
 SLICE = 50_000_000
 """Nanoseconds after which who waits looks whether its call was ended without a reply."""
 
@@ -147,7 +150,9 @@ class Line:
         self.waiting.append(call)
         if self._wanted < self._workers:
             self._want_more()
-        self.come()
+        waiting = len(self.waiting)
+        if waiting < AT_ONCE or waiting % AT_ONCE == 0 or not self.under_way:
+            self.come()
 
     def _want_more(self) -> None:
         wanted = min(len(self.waiting) + len(self.under_way), self._workers)

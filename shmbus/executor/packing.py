@@ -9,7 +9,9 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +22,14 @@ BESIDE = 64 << 10
 to at the receiver."""
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+"""Types of which pickle alone knows all, and which have no large buffers beside them."""
+
+_KEPT = 256
+"""Functions whose pickles are kept, and that are kept for their pickles."""
+
+_pickles: dict[Callable[..., Any], bytes] = {}
+_functions: dict[bytes, Callable[..., Any]] = {}
+
 _TAUGHT: dict[type, Any] = getattr(ForkingPickler, "_extra_reducers", {})
 
 
@@ -59,6 +69,48 @@ def pack(value: object) -> Any:
     _Pickler(file, 5, buffer_callback=within).dump(value)
     pickled = file.getvalue()
     return [pickled, *beside] if beside else pickled
+
+
+def pack_call(function: Any, args: tuple[Any, ...], *rest: Any) -> Any:
+    """Like `pack`, of a tuple that begins with a function and its arguments."""
+    try:
+        function = _pickles[function]
+    except (KeyError, TypeError):  # it is not known, or has no hash
+        if _is_named(function):
+            _keep(_pickles, function, pickle.dumps(function, 5))
+            function = _pickles[function]
+    for argument in args:
+        if type(argument) not in _PLAIN:
+            return pack((function, args, *rest))
+    if rest[0]:  # by keyword
+        return pack((function, args, *rest))
+    return pickle.dumps((function, args, *rest), 5)
+
+
+def unpack_call(payload: Any) -> Any:
+    """What `pack_call` was given."""
+    call = unpack(payload)
+    pickled = call[0]
+    if type(pickled) is not bytes:
+        return call
+    function = _functions.get(pickled)
+    if function is None:
+        function = pickle.loads(pickled)
+        _keep(_functions, pickled, function)
+    return (function, *call[1:])
+
+
+def _is_named(function: object) -> bool:
+    """Whether its pickle is its name, and so always the same."""
+    if type(function) is BuiltinFunctionType:
+        return isinstance(function.__self__, ModuleType)
+    return type(function) is FunctionType
+
+
+def _keep(known: dict[Any, Any], key: object, value: object) -> None:
+    if len(known) >= _KEPT:
+        known.clear()
+    known[key] = value
 
 
 def unpack(payload: Any) -> Any:

@@ -140,7 +140,7 @@ class Worker:
         global _current
         where = "unpickling the task"
         try:
-            function, args, kwargs, number, timeout, heard = packing.unpack(message.payload)
+            function, args, kwargs, number, timeout, heard = packing.unpack_call(message.payload)
             if timeout is not None:
                 message._limit(timeout)
             self._number = number if heard else None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 import shmbus
-from shmbus.executor.packing import BESIDE, pack, unpack
+from shmbus.executor.packing import BESIDE, pack, pack_call, unpack, unpack_call
 from shmbus.testing import Attach, eventually
 
 LARGE = np.arange(BESIDE, dtype=np.uint8)
@@ -122,3 +122,17 @@ def test_an_executor_takes_and_returns_more_than_a_pool_has_by_default() -> None
     with shmbus.Executor(1) as executor:
         assert executor.submit(len, np.empty(size, np.uint8)).result(60) == size
         assert executor.submit(np.empty, size, np.uint8).result(60).nbytes == size
+
+
+def test_a_method_of_an_object_goes_with_what_the_object_has_by_then() -> None:
+    numbers = [7]
+    for count in (1, 2, 3):
+        function, args, _ = unpack_call(pack_call(numbers.count, (7,), {}))
+        assert function(*args) == count
+        numbers.append(7)
+
+
+def test_functions_of_modules_come_as_themselves_each_time() -> None:
+    for _ in range(3):
+        for known in (abs, pickle.dumps, eventually):
+            assert unpack_call(pack_call(known, (LARGE,), {"key": 1}))[0] is known
